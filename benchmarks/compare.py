@@ -1,0 +1,183 @@
+"""
+The comparison: everything is started once, then short slices of load go round in random order.
+
+The proxies share one core and the origins and the load generator share another, so that the proxy is what
+is waited for and its CPU time is its own. Only one proxy works at a time; the others sleep. Two origins:
+nginx for what is downloaded, a Go program for what is uploaded. As a proxy has one target, each candidate
+that takes part in both sorts of work runs twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from types import TracebackType
+
+from benchmarks import golang, load, measure, nginx
+from benchmarks.candidates import HERE, Candidate, Place
+from benchmarks.processes import DidNotStart, Running, freePorts
+from benchmarks.series import Result, Sample, Series, schedule
+from benchmarks.works import FILES, SMALL_ANSWER, Work
+
+
+class Arena:
+    """
+    Everything that runs during a comparison. A context manager: leaving it ends all processes and removes
+    all files.
+
+    @ivar directory: temporary, in memory if possible.
+    @ivar files: what the static origin serves.
+    """
+
+    def __init__(self) -> None:
+        self._exit = contextlib.ExitStack()
+        self._proxies: dict[tuple[str, str], Running | str] = {}
+        self._origins: dict[str, int] = {}
+        available = os.sched_getaffinity(0)
+        self._proxyCore, self._loadCore = measure.chooseCores(available, measure.coreSiblings(available))
+
+    def __enter__(self) -> Arena:
+        with contextlib.ExitStack() as onFailure:
+            onFailure.push(self._exit)
+            memory = Path("/dev/shm")
+            temporary = tempfile.TemporaryDirectory(
+                prefix="proxy-benchmark-", dir=memory if os.access(memory, os.W_OK) else None
+            )
+            self.directory = Path(self._exit.enter_context(temporary))
+            self.files = self.directory / "files"
+            self.files.mkdir()
+            for name, size in FILES.items():
+                (self.files / name).write_bytes(os.urandom(1024) * (size // 1024) + bytes(size % 1024))
+            # This program and the load generators, which inherit it.
+            self._exit.enter_context(measure.pinnedTo(self._loadCore))
+            onFailure.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.__exit__(kind, value, trace)
+
+    def startOrigin(self, origin: str) -> None:
+        """
+        Start an origin.
+
+        @param origin: see L{Work.origin}.
+        @raise DidNotStart: without one there is nothing to measure.
+        @raise golang.CannotBuild: as above.
+        """
+        port, directory = freePorts(1)[0], self._newDirectory(f"origin-{origin}")
+        if origin == "sink":
+            command = [str(golang.build(HERE / "origin")), str(port)]
+        else:
+            command = nginx.originCommand(directory, port, self.files, SMALL_ANSWER)
+        self._start(command, port, self._loadCore, directory)
+        self._origins[origin] = port
+
+    def proxy(self, candidate: Candidate, origin: str) -> Running | str:
+        """
+        Start a candidate in front of an origin, if it was not started before.
+
+        @param origin: one that was started.
+        @return: the candidate, or the reason why there is none.
+        """
+        key = candidate.name, origin
+        if key not in self._proxies:
+            directory = self._newDirectory(f"{candidate.name}-{origin}")
+            place = Place(freePorts(1)[0], self._origins[origin], directory)
+            try:
+                self._proxies[key] = self._start(
+                    candidate.command(place), place.port, self._proxyCore, directory
+                )
+            except (DidNotStart, golang.CannotBuild) as error:
+                self._proxies[key] = f"did not start: {error}"
+        return self._proxies[key]
+
+    def _start(self, command: Sequence[str], port: int, core: int, directory: Path) -> Running:
+        running = Running(command, port, core, directory / "output")
+        self._exit.callback(running.stop)
+        running.waitUntilListening()
+        return running
+
+    def _newDirectory(self, name: str) -> Path:
+        directory = self.directory / name
+        directory.mkdir()
+        return directory
+
+
+def compare(
+    works: Sequence[Work],
+    candidates: Sequence[Candidate],
+    repetitions: int,
+    random: Random,
+    done: Callable[[Result], None],
+) -> list[Result]:
+    """
+    Measure all candidates at all works.
+
+    @param repetitions: the number of slices for each candidate and work.
+    @param random: decides the order.
+    @param done: called with each work's result as soon as it is known.
+    """
+    results = []
+    with Arena() as arena:
+        for origin in sorted({work.origin for work in works}):
+            arena.startOrigin(origin)
+        for work in works:
+            result = _measureWork(arena, work, candidates, repetitions, random)
+            results.append(result)
+            done(result)
+    return results
+
+
+def _measureWork(
+    arena: Arena, work: Work, candidates: Sequence[Candidate], repetitions: int, random: Random
+) -> Result:
+    result = Result(work, [Series(candidate.name) for candidate in candidates])
+    running: list[tuple[Running, Series]] = []
+    for candidate, series in zip(candidates, result.series, strict=True):
+        proxy = arena.proxy(candidate, work.origin)
+        if isinstance(proxy, str):
+            series.failure = proxy
+        elif _warm(arena, work, proxy, series):
+            running.append((proxy, series))
+    steal, start = measure.stealSeconds(), time.monotonic()
+    for order in schedule(len(running), repetitions, random):
+        for index in order:
+            proxy, series = running[index]
+            if series.failure is None:
+                _measureSlice(arena, work, proxy, series)
+    # The kernel counts steal over all cores, not only over those that we use.
+    elapsed = (time.monotonic() - start) * (os.cpu_count() or 1)
+    result.steal = (measure.stealSeconds() - steal) / elapsed if running else 0.0
+    for proxy, series in running:
+        series.resident = measure.residentBytes(proxy.pid)
+    return result
+
+
+def _warm(arena: Arena, work: Work, proxy: Running, series: Series) -> bool:
+    try:
+        load.check(work, proxy.port)
+        load.run(work, proxy.port, arena.files)
+    except load.WrongAnswer as error:
+        series.failure = _reason("wrong answer", error, proxy)
+    return series.failure is None
+
+
+def _measureSlice(arena: Arena, work: Work, proxy: Running, series: Series) -> None:
+    before = measure.cpuNanoseconds(proxy.pid)
+    try:
+        got = load.run(work, proxy.port, arena.files)
+    except load.WrongAnswer as error:
+        series.failure = _reason("stopped working", error, proxy)
+        return
+    series.samples.append(Sample.of(work, got, measure.cpuNanoseconds(proxy.pid) - before))
+
+
+def _reason(what: str, error: Exception, proxy: Running) -> str:
+    return f"process ended: {proxy.lastLine()}" if proxy.ended else f"{what}: {error}"

@@ -1,0 +1,160 @@
+"""
+Results as text: the tables for the terminal and for C{RESULTS.md}, and JSON for other programs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+from benchmarks.candidates import BASE, Candidate
+from benchmarks.series import Result, Series, compareCost
+
+# Above this share the machine was too busy for others to call a run quiet.
+NOTABLE_STEAL = 0.02
+
+_ABOUT = """\
+# Benchmark results
+
+Written by `make bench`. What is measured, and how, is in [README.md](README.md).
+"""
+
+_LEGEND = (
+    "Less CPU is better. *Spread* is how far the slices of one candidate lie apart (their middle half).",
+    f"*CPU / {BASE}* is the cost beside that of Go in the same run; it says `?` where the spread is larger",
+    "than the difference, where there were errors, and where there were too few slices to tell.",
+)
+
+
+def table(result: Result) -> str:
+    """
+    Lay out one work's figures.
+
+    @return: a Markdown table which is aligned, so that it can be read in a terminal too, and the reasons
+        for what it lacks.
+    """
+    work = result.work
+    cost, rate = ("CPU ms/GB", "MB/s") if work.perGigabyte else ("CPU us/request", "requests/s")
+    rows = [["candidate", cost, "spread", f"CPU / {BASE}", rate, "p50 ms", "p99 ms", "RSS MB", "errors"]]
+    base = next((series for series in result.series if series.name == BASE), None)
+    notes = []
+    for series in result.series:
+        if series.failure is not None or not series.samples:
+            rows.append([series.name, *["-"] * 8])
+            notes.append(f"{series.name}: {series.failure or 'no slice was measured'}")
+            continue
+        ratio = compareCost(series, base)
+        if ratio.value is None:
+            notes.append(f"{series.name} / {BASE} is ?: {ratio.reason}")
+        rows.append(
+            [
+                series.name,
+                f"{series.cost:.1f}",
+                f"{series.spread:.1f}",
+                "?" if ratio.value is None else f"{ratio.value:.2f}",
+                f"{series.rate:.0f}",
+                f"{series.p50:.2f}",
+                "-" if series.p99 is None else f"{series.p99:.2f}",
+                f"{series.resident / 1e6:.0f}",
+                str(series.errors),
+            ]
+        )
+    if result.steal > NOTABLE_STEAL:
+        notes.append(
+            f"the hypervisor took {result.steal:.0%} of the machine's time: do not trust these figures"
+        )
+    text = f"### {work.title}\n\n{_align(rows)}"
+    return text + ("\n\n" + "\n".join(f"- {note}" for note in notes) if notes else "") + "\n"
+
+
+def document(
+    results: Sequence[Result],
+    candidates: Sequence[Candidate],
+    *,
+    repetitions: int,
+    machine: Mapping[str, str],
+    versions: Mapping[str, str],
+    date: str,
+) -> str:
+    """
+    Write the whole of C{RESULTS.md}.
+
+    @param repetitions: the number of slices for each candidate and work.
+    @param machine: see L{benchmarks.machine.describeMachine}.
+    @param versions: see L{benchmarks.machine.describeVersions}.
+    @param date: when it was measured, in ISO form.
+    """
+    steal = max((result.steal for result in results), default=0.0)
+    facts = {
+        **machine,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "date": date,
+        "slices": f"{repetitions} for each candidate and work, interleaved in random order",
+        "steal": f"at most {steal:.1%} of the machine's time during a work",
+    }
+    return "\n".join(
+        [
+            _ABOUT,
+            *(f"- {name}: {value}" for name, value in facts.items()),
+            "",
+            "Candidates:",
+            "",
+            *(f"- **{candidate.name}**: {candidate.title}" for candidate in candidates),
+            "",
+            *_LEGEND,
+            "",
+            *(table(result) for result in results),
+        ]
+    )
+
+
+def asJSON(
+    results: Sequence[Result], machine: Mapping[str, str], versions: Mapping[str, str], date: str
+) -> str:
+    """
+    Give every slice's figures to other programs.
+    """
+    return json.dumps(
+        {
+            "date": date,
+            "machine": dict(machine),
+            "versions": dict(versions),
+            "works": [
+                {
+                    "work": result.work.name,
+                    "unit": "ms/GB" if result.work.perGigabyte else "us/request",
+                    "steal": result.steal,
+                    "candidates": [_seriesAsDict(series, result) for series in result.series],
+                }
+                for result in results
+            ],
+        },
+        indent=2,
+    )
+
+
+def _seriesAsDict(series: Series, result: Result) -> dict[str, object]:
+    base = next((other for other in result.series if other.name == BASE), None)
+    ratio = compareCost(series, base)
+    return {
+        **dataclasses.asdict(series),
+        "cost": series.cost if series.samples else None,
+        "spread": series.spread if series.samples else None,
+        "ratio": ratio.value,
+        "noRatioBecause": ratio.reason or None,
+    }
+
+
+def _align(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    lines.insert(1, f"| {' | '.join(rule)} |")
+    return "\n".join(lines)

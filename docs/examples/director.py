@@ -1,0 +1,16 @@
+from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+
+from twistproxy import ProxySite, Response, ReverseProxy
+
+
+def direct(request):
+    if request.inbound.path.startswith(b"/internal/"):
+        return Response(404)  # answered here: nothing goes upstream
+    isAPI = request.inbound.path.startswith(b"/api/")
+    request.setTarget("http://localhost:4000" if isAPI else "http://localhost:3000")
+    request.setXForwarded()
+
+
+serverFromString(reactor, "tcp:8080").listen(ProxySite(ReverseProxy(direct)))
+reactor.run()

@@ -1,0 +1,3 @@
+"""
+twistproxy: a reverse-proxy framework for Twisted.
+"""

@@ -1,0 +1,202 @@
+# -*- test-case-name: tests.core.test_draft -*-
+"""
+Steps 1, 2 and 10: what is refused, and the heads that go on.
+
+The outbound head is drafted before any hook sees it, so that what a hook sets is never taken out again by what a client named in
+C{Connection} (B2.2), and what a client claims about itself never reaches an upstream that believes it (B2.4).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import count
+from time import gmtime
+
+from twistproxy.core.settings import ProxySettings
+from twistproxy.errors import ClientError, LoopDetected
+from twistproxy.events import ExchangeRecord
+from twistproxy.headers import TOKEN, Headers, lineName, membersOf
+from twistproxy.message import OutboundRequest, Request, Response
+from twistproxy.rules.fields import (
+    CDN_LOOP,
+    CONNECTION,
+    CONTENT_LENGTH,
+    FORWARDING,
+    HOP,
+    HOST,
+    KNOWN,
+    REQUEST_ID,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    VIA,
+)
+from twistproxy.rules.forwarded import clientAddress, isTrusted
+from twistproxy.rules.target import cleanTarget, pathFault
+from twistproxy.rules.validity import validHost
+
+_idPrefix = os.urandom(6).hex().encode("ascii")
+_idCount = count(1)
+
+_isToken = TOKEN.fullmatch
+_isTarget = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+").fullmatch
+_NOT_A_DIRECTORS = tuple(
+    name for name, (kind, _) in KNOWN.items() if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, HOP)
+)
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def refuse(request: Request, settings: ProxySettings) -> None:
+    """
+    Refuse what cannot, or must not, be forwarded (B1).
+
+    @raise ProxyError: if so.
+    """
+    if request.fault is not None:
+        raise request.fault
+    method = request.method
+    if method == b"CONNECT":
+        raise ClientError("CONNECT asks for a forward proxy, which this is not", 405)
+    if method == b"TRACE" and not settings.allowTrace:
+        raise ClientError("TRACE is not allowed", 405)
+    if settings.maxRequestBody is not None:
+        length = len(request.body) if type(request.body) is bytes else request.length
+        if length is not None and length > settings.maxRequestBody:
+            raise ClientError(f"a request body of more than {settings.maxRequestBody} bytes", 413)
+    if settings.strictPaths:
+        fault = pathFault(request.target)
+        if fault is not None:
+            raise ClientError(fault)
+
+
+def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRecord) -> OutboundRequest:
+    """
+    Draft the request that goes upstream; where it goes is not known yet.
+
+    @param request: what the client sent.
+    @param record: told the client's address and the request's id.
+    @raise LoopDetected: if the request has been here before, too often.
+    """
+    lines = request.forward
+    requestID = None
+    trusted = isTrusted(request.peer.host, settings.trustedProxies)
+    if trusted:
+        lines = _withClaims(request)
+        claims = [value for kind, _, name, value in request.fields if kind == FORWARDING and name == b"x-forwarded-for"]
+        record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
+    passes = 0
+    trailers = False
+    for kind, _, _, value in request.fields:
+        if kind == VIA and settings.via is not None:
+            passes += _passes(value, settings.via)
+        elif kind == TE:
+            trailers = trailers or b"trailers" in membersOf(value)
+        elif kind == REQUEST_ID and trusted and requestID is None:
+            requestID = value
+        elif kind == CDN_LOOP and settings.cdnLoop is not None:
+            passes += membersOf(value).count(settings.cdnLoop.lower().encode("ascii"))
+    if passes > settings.maxVia:
+        raise LoopDetected(passes)
+    if settings.via is not None:
+        lines.append(b"Via: 1.%d %b" % (request.minor, settings.via.encode("ascii")))
+    if settings.cdnLoop is not None:
+        lines.append(b"CDN-Loop: " + settings.cdnLoop.encode("ascii"))
+    if requestID is None:
+        requestID = b"%b%08x" % (_idPrefix, next(_idCount))
+    lines.append(b"X-Request-ID: " + requestID)
+    record.requestID = requestID
+    target = request.target
+    if b"?" in target and not settings.rawQuery:
+        target = cleanTarget(target)
+    outbound = OutboundRequest(request.method, target, None, request.host, Headers(lines), request.body, record)
+    outbound.upgrade = request.upgrade
+    outbound.acceptsTrailers = trailers
+    if request.trailers:
+        outbound.trailers = request.trailers
+    if request.length is None and type(request.body) is bytes:
+        outbound.chunked = True
+    return outbound
+
+
+def completeOutbound(outbound: OutboundRequest) -> None:
+    """
+    Look at what a director has made of the head: framing and hop-by-hop fields are not its business, and Host is an attribute.
+
+    @raise ValueError: if it named no upstream, or a method, target or host that would break the head.
+    """
+    if outbound.upstream is None:
+        raise ValueError("it returned None without having called request.setTarget()")
+    headers = outbound.headers
+    if headers.edited:
+        host = headers.get(b"host")
+        if host is not None:
+            outbound.host = host
+        headers.removeAll(_NOT_A_DIRECTORS)
+    if _isToken(outbound.method) is None:
+        raise ValueError(f"the method {outbound.method!r} is no token")
+    if _isTarget(outbound.target) is None:
+        raise ValueError(f"the target {outbound.target!r} has a character in it that must not stand there")
+    if not validHost(outbound.host):
+        raise ValueError(f"the host {outbound.host!r} is invalid")
+
+
+def _withClaims(request: Request) -> list[bytes]:
+    """
+    @return: the lines to forward for a trusted peer: what it says about its client stays, in its place.
+    """
+    claims = {name for kind, _, name, _ in request.fields if kind == FORWARDING}
+    if not claims:
+        return request.forward
+    forward = set(request.forward)
+    return [line for line in request.lines if line in forward or lineName(line) in claims]
+
+
+def _passes(via: bytes, name: str) -> int:
+    """
+    @return: how many members of a Via field name this proxy.
+    """
+    wanted = name.lower().encode("ascii")
+    return sum(1 for member in membersOf(via) if member.split()[1:2] == [wanted])
+
+
+_dates: dict[int, bytes] = {}
+
+
+def dateLine(now: float) -> bytes:
+    """
+    @param now: seconds since the epoch.
+    @return: a Date header line (RFC 9110 5.6.7).
+    """
+    second = int(now)
+    line = _dates.get(second)
+    if line is None:
+        year, month, day, hour, minute, sec, weekday, _, _ = gmtime(second)
+        text = f"Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year} {hour:02}:{minute:02}:{sec:02} GMT"
+        line = text.encode("ascii")
+        _dates.clear()
+        _dates[second] = line
+    return line
+
+
+def draftResponse(response: Response, now: float) -> None:
+    """
+    Complete the head that goes to the client: hop-by-hop fields are gone already; a missing Date is added (RFC 9110 6.6.1).
+
+    @param now: seconds since the epoch.
+    """
+    dated = getattr(response, "dated", None)
+    if dated is None:
+        completeEdited(response)
+        dated = b"date" in response.headers
+    if not dated and response.status != 101:
+        response.headers.lines.append(dateLine(now))
+
+
+def completeEdited(response: Response) -> None:
+    """
+    Take out of a response what user code has no business setting: framing is recomputed from the body.
+    """
+    response.headers.removeAll(_NOT_A_DIRECTORS)

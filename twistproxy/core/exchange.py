@@ -1,0 +1,483 @@
+# -*- test-case-name: tests.core.test_exchange -*-
+"""
+One inbound request and the response it is owed.
+
+An L{Exchange} stands between a server's wire, which knows bytes, and a responder, which knows what to do.  It drives the responder's I{flow}: a
+generator that yields wherever it has to wait, so that its steps can stand in one function from top to bottom.  Resuming a
+generator costs a tenth of a microsecond; a Deferred or a coroutine per step would cost more than the rest of the exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
+from twistproxy.deadlines import IWheelLike, Timed
+from twistproxy.errors import ClientLeft, HookFailed, MalformedMessage, ProxyError, Sent, Stage, UpstreamTimeout
+from twistproxy.events import ExchangeRecord
+from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
+from twistproxy.message import OutboundRequest, Request, Response
+
+#: What drives an exchange; it yields where it has to wait for something that resumes the exchange.
+Flow = Generator[None, Any, Any]
+
+
+class ExchangeContext:
+    """
+    What the exchanges of one port have in common.
+    """
+
+    __slots__ = ("clock", "observers", "respond", "running")
+
+    def __init__(
+        self,
+        respond: Callable[[Exchange], None],
+        clock: Callable[[], float],
+        observers: Sequence[Callable[[ExchangeRecord], None]] = (),
+    ) -> None:
+        """
+        @param respond: takes over an exchange.
+        @param clock: seconds, C{reactor.seconds}.
+        @param observers: called with the record of each exchange that has settled.
+        """
+        self.respond = respond
+        self.clock = clock
+        self.observers = tuple(observers)
+        self.running: set[Exchange] = set()
+
+    def begin(self, downstream: Any, request: Request) -> Exchange:
+        """
+        Make the exchange of a request.
+
+        @param downstream: the server side of the wire it came over, an L{IDownstream<twistproxy.interfaces.IDownstream>}.
+        """
+        exchange = Exchange(self, downstream, request)
+        self.running.add(exchange)
+        return exchange
+
+
+@implementer(IRoundTripReceiver, IBodyConsumer)
+class Exchange:
+    """
+    One exchange.
+
+    @ivar request: what the client sent.
+    @ivar record: what is known of it.
+    @ivar outbound: what is sent upstream, once a proxy has drafted it.
+    @ivar requestSide: how much of the request has come.
+    @ivar responseSide: how much of the response has been sent.
+    @ivar settled: whether it is over.
+    """
+
+    __slots__ = (
+        "__weakref__", "_context", "_downstream", "_early", "_flow", "_limit", "_running", "_tunnel", "_waiting", "outbound", "record",
+        "request", "requestSide", "responseSide", "settled",
+    )  # fmt: skip
+
+    _log = Logger()
+
+    def __init__(self, context: ExchangeContext, downstream: Any, request: Request) -> None:
+        self._context = context
+        self._downstream = downstream
+        self.request = request
+        self.record = record = ExchangeRecord(context.clock)
+        record.describe(request)
+        self.outbound: OutboundRequest | None = None
+        self.requestSide = RequestSide.COMPLETE if type(request.body) is bytes else RequestSide.COMING
+        self.responseSide = ResponseSide.NOTHING
+        self.settled = False
+        self._flow: Flow | None = None
+        self._running = False
+        self._early: tuple[Any, ProxyError | None] | None = None
+        self._waiting: Any = None
+        self._tunnel: Any = None
+        self._limit: _WholeTime | None = None
+
+    def __repr__(self) -> str:
+        state = "settled" if self.settled else f"{self.requestSide.value}/{self.responseSide.value}"
+        return f"<Exchange {self.request.method!r} {self.request.target!r} {state}>"
+
+    # -- driving the flow
+
+    def start(self) -> None:
+        """
+        Give the exchange to its responder.
+        """
+        try:
+            self._context.respond(self)
+        except Exception:
+            self._log.failure("the responder failed on {exchange}", exchange=self)
+            self._lastResort()
+
+    def run(self, flow: Flow) -> None:
+        """
+        Drive a flow to its end, through every wait; the exchange settles when it returns.
+        """
+        self._flow = flow
+        self._resume(None, None)
+
+    def _resume(self, value: Any, error: BaseException | None) -> None:
+        """
+        Continue the flow with what it waited for.
+        """
+        if self._running:
+            # called back before the flow has come to wait for it
+            if self._early is None or error is not None:
+                self._early = (value, error)  # type: ignore[assignment]
+            return
+        flow = self._flow
+        if flow is None:
+            return
+        self._running = True
+        try:
+            while True:
+                if error is None:
+                    flow.send(value)
+                else:
+                    flow.throw(error)
+                if self._early is None:
+                    break
+                (value, error), self._early = self._early, None
+        except StopIteration:
+            self._flow = None
+            self.settle()
+        except Exception:
+            self._flow = None
+            self._log.failure("the exchange {exchange} broke its flow", exchange=self)
+            self._lastResort()
+        finally:
+            self._running = False
+
+    def _lastResort(self) -> None:
+        """
+        Something failed that must not: an answer if there was none, and an end in any case.
+        """
+        self._cancelWaiting()
+        if self.responseSide is ResponseSide.NOTHING:
+            self.sendAtOnce(Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n"))
+        else:
+            self.cut()
+        self.settle()
+
+    def wait(self, value: Any) -> Generator[None, Any, Any]:
+        """
+        Wait, in a flow, for what a hook returned: C{result = yield from exchange.wait(value)}.
+
+        @param value: a Deferred or a coroutine; anything else comes back at once.
+        @raise Exception: whatever it fails with.
+        """
+        if isinstance(value, Coroutine):
+            value = Deferred.fromCoroutine(value)
+        if not isinstance(value, Deferred):
+            return value
+        outcome: list[Any] = []
+
+        def arrived(result: Any) -> None:
+            outcome.append(result)
+            if self._waiting is value:
+                self._waiting = None
+                self._resume(None, None)
+
+        value.addBoth(arrived)
+        if not outcome:
+            self._waiting = value
+            yield
+        result = outcome[0]
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+
+    def _cancelWaiting(self) -> None:
+        """
+        Cancel what runs for this exchange: a hook that waits, a request on its way, a tunnel.
+        """
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            # A hook may swallow the cancellation; nobody waits for its result any more.
+            waiting.addErrback(lambda _: None)
+            waiting.cancel()
+        if self.outbound is not None and self.outbound.carrier is not None:
+            carrier, self.outbound.carrier = self.outbound.carrier, None
+            carrier.abort()
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.abort()
+
+    def limit(self, wheel: IWheelLike, ticks: int) -> None:
+        """
+        Limit the exchange as a whole.
+
+        @param ticks: of C{wheel}, from now.
+        """
+        self._limit = _WholeTime(self, wheel)
+        wheel.schedule(self._limit, ticks)
+
+    def stage(self) -> Stage:
+        """
+        @return: how far it has come.
+        """
+        if self.responseSide is ResponseSide.TUNNEL:
+            return Stage.TUNNEL
+        if self.responseSide is ResponseSide.STREAMING:
+            return Stage.BODY
+        if self.outbound is not None and self.outbound.carrier is not None:
+            stage: Stage = self.outbound.carrier.stage
+            return stage
+        return Stage.DIRECT
+
+    # -- from the server's wire
+
+    def clientLeft(self, timeout: str | None = None) -> None:
+        """
+        The client has gone, in whatever phase; everything that runs for it is cancelled (B7.1).
+
+        @param timeout: the limit of time that it overstepped, if it was us who closed.
+        """
+        if self.settled:
+            return
+        error = ClientLeft(self.stage(), Sent.NOTHING if self.record.tries == 0 else Sent.SOME)
+        error.timeout = timeout
+        self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """
+        The exchange has failed; its flow decides what comes of it.
+        """
+        if self.settled:
+            return
+        if not isinstance(error, ProxyError):
+            error = _wrap("response body", error)
+        self._cancelWaiting()
+        if isinstance(error, ClientLeft):
+            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.CUT]
+        self._resume(None, error)
+
+    # -- IRoundTripReceiver
+
+    def informationalReceived(self, response: Response) -> None:
+        """
+        Relay an interim response (B5.6).  A late one, behind the final head, is dropped.
+        """
+        if self.responseSide is ResponseSide.NOTHING:
+            self._downstream.sendInformational(response.status, response.reason, response.headers.lines)
+
+    def responseReceived(self, response: Response) -> None:
+        """
+        See L{IRoundTripReceiver.responseReceived}.
+        """
+        self.record.responded = self.record.clock()
+        self._resume(response, None)
+
+    def roundTripFailed(self, error: ProxyError) -> None:
+        """
+        See L{IRoundTripReceiver.roundTripFailed}.
+        """
+        self._resume(None, error)
+
+    # -- the request's body
+
+    def bodyMoved(self, event: Event) -> None:
+        """
+        The request's body has ended, was given up, or broke off.
+        """
+        self.requestSide = REQUEST_TRANSITIONS[self.requestSide, event]
+
+    # -- answering
+
+    def answer(self, response: Response) -> None:
+        """
+        For responders of one's own: send C{response}, and settle when all of it is sent.
+
+        @param response: the response; its body may still be coming.
+        """
+        self.run(self._answering(response))
+
+    def _answering(self, response: Response) -> Flow:
+        try:
+            yield from self.deliver(response)
+        except ProxyError as error:
+            self.record.error = error
+            self.cut()
+
+    def deliver(self, response: Response) -> Flow:
+        """
+        Send a response, in a flow, and wait until its body is through: C{yield from exchange.deliver(response)}.
+
+        @raise ProxyError: if its body breaks off, or the client leaves.
+        """
+        body = response.body
+        if type(body) is bytes:
+            self.sendAtOnce(response)
+            return
+        self.record.status = response.status
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.HEAD_SENT]
+        content = body.takePending() if hasattr(body, "takePending") else b""
+        self.record.responseBytes = len(content)
+        self._downstream.sendHead(response, body.length, content, False)
+        body.deliver(self)
+        yield
+
+    def sendAtOnce(self, response: Response) -> None:
+        """
+        Send a response whose body is C{bytes}.
+        """
+        record = self.record
+        record.status = response.status
+        content = response.body
+        downstream = self._downstream
+        trailers = response.trailers
+        length = None if trailers or getattr(response, "chunked", False) else len(content)
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+        downstream.sendHead(response, length, content, not trailers)
+        if trailers:
+            downstream.finish(trailers)
+        if self.request.method != b"HEAD":
+            record.responseBytes = len(content)
+
+    def switch(self, response: Response) -> Any:
+        """
+        Send a 101 and leave HTTP.
+
+        @return: the client's L{TunnelEnd<twistproxy.message.TunnelEnd>}.
+        """
+        self.record.status = 101
+        self.record.tunnelled = True
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SWITCHED]
+        return self._downstream.switchProtocols(response)
+
+    def tunnelling(self, tunnel: Any) -> None:
+        """
+        @param tunnel: what is to be aborted if the client leaves; it resumes the exchange by L{tunnelEnded}.
+        """
+        self._tunnel = tunnel
+
+    @property
+    def tunnelDone(self) -> bool:
+        """
+        Whether the tunnel has ended already.
+        """
+        return self._tunnel is None
+
+    def giveUp(self) -> None:
+        """
+        End what still runs for this exchange.
+        """
+        self._cancelWaiting()
+
+    def tunnelEnded(self, error: ProxyError | None) -> None:
+        """
+        The tunnel is done.
+        """
+        self._tunnel = None
+        if error is None:
+            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+        self._resume(None, error)
+
+    def cut(self) -> None:
+        """
+        Cut the response off so that it cannot be taken for complete.
+        """
+        before = self.responseSide
+        self.responseSide = RESPONSE_TRANSITIONS[before, Event.CUT]
+        if before is not self.responseSide:
+            self._downstream.abort()
+
+    def settle(self) -> None:
+        """
+        It is over: record, observers, and the connection's next exchange; exactly once (B3.6).
+        """
+        if self.settled:
+            return
+        self.settled = True
+        context = self._context
+        record = self.record
+        record.ended = record.clock()
+        context.running.discard(self)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        for observer in context.observers:
+            try:
+                observer(record)
+            except Exception:
+                self._log.failure("an observer failed on {exchange}", exchange=self)
+        downstream, self._downstream = self._downstream, None
+        downstream.exchangeEnded()
+
+    # -- IBodyConsumer, for the response's body
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """
+        The response's body is paused while the client does not keep up.
+        """
+        if not self.settled:
+            self._downstream.setProducer(producer)
+
+    def unregisterProducer(self) -> None:
+        """
+        The response's body has ended.
+        """
+        if not self.settled:
+            self._downstream.setProducer(None)
+
+    def write(self, data: bytes) -> None:
+        """
+        A piece of the response's body.
+        """
+        if self.responseSide is ResponseSide.STREAMING:
+            self.record.responseBytes += len(data)
+            try:
+                self._downstream.write(data)
+            except MalformedMessage as fault:
+                self.fail(HookFailed("response body", fault.reason, Sent.ALL))
+
+    def finish(self, trailers: list[bytes]) -> None:
+        """
+        The response's body is complete.
+        """
+        if self.responseSide is not ResponseSide.STREAMING:
+            return
+        try:
+            self._downstream.finish(trailers)
+        except MalformedMessage as fault:
+            self.fail(HookFailed("response body", fault.reason, Sent.ALL))
+            return
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+        self._resume(None, None)
+
+
+def _wrap(hook: str, error: Exception) -> ProxyError:
+    """
+    @return: what user code failed with, as a failure of an exchange.
+    """
+    wrapped = HookFailed(hook, f"{type(error).__name__}: {error}", Sent.ALL)
+    wrapped.__cause__ = error
+    return wrapped
+
+
+class _WholeTime(Timed):
+    """
+    The limit on an exchange as a whole.
+    """
+
+    __slots__ = ("_exchange", "_wheel")
+
+    def __init__(self, exchange: Exchange, wheel: IWheelLike) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._wheel = wheel
+
+    def timedOut(self) -> None:
+        exchange = self._exchange
+        sent = Sent.NOTHING if exchange.record.tries == 0 else Sent.SOME
+        exchange.fail(UpstreamTimeout("exchange", exchange.stage(), sent))
+
+    def cancel(self) -> None:
+        self._wheel.cancel(self)

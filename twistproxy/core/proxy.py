@@ -1,0 +1,329 @@
+# -*- test-case-name: tests.core.test_proxy -*-
+"""
+How one exchange goes through the proxy.  Read this first::
+
+    client --(a)--> proxy --(b)--> upstream
+    client <-(d)--- proxy <-(c)--- upstream
+
+     (1) refuse what cannot be carried faithfully       (7) it failed: the error handler answers, if nothing was sent yet
+     (2) draft the outbound head: strip, Via, id        (8) relay 1xx as they come
+     (3) the director decides and rewrites   [hook]     (9) 101: become a tunnel
+     (4) answer here, if it returned a response         (10) draft the response head, strip, modify   [hook]
+     (5) hand the draft to the transport                (11) pump (c) to (d), then trailers
+     (6) pump the request body (a) to (b)               (12) settle exactly once: release, log, measure
+
+L{ProxyFlow} knows interfaces only: nothing of sockets, of twisted.web, or of how an upstream is picked.  Steps 6 and 8 run by themselves
+while step 5 waits: bytes go from producer to consumer and never through the flow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistproxy.core.draft import completeEdited, completeOutbound, draftOutbound, draftResponse, refuse
+from twistproxy.core.errorpage import errorResponse
+from twistproxy.core.exchange import Exchange, Flow
+from twistproxy.core.flush import CoalescedBody, mayCoalesce
+from twistproxy.core.pump import FilteredBody, RequestBody
+from twistproxy.core.request import ProxyRequest
+from twistproxy.core.settings import ProxySettings
+from twistproxy.core.states import ResponseSide
+from twistproxy.core.transports import CallbackTransport
+from twistproxy.core.tunnel import Tunnel
+from twistproxy.deadlines import IWheelLike, Timeouts, ticksOf
+from twistproxy.errors import ClientLeft, HookFailed, ProxyError, Side
+from twistproxy.interfaces import (
+    IBodyFilter,
+    ICallbackTransport,
+    IDirector,
+    IErrorHandler,
+    IResponder,
+    IResponseModifier,
+)
+from twistproxy.message import Response, UpstreamResponse
+from twistproxy.rules.framing import hasNoBody
+
+
+def hookOf(given: Any, interface: Any, method: str) -> Any:
+    """
+    @param given: an object that provides C{interface}, or a callable that does what its one method does.
+    @return: that method.
+    @raise TypeError: if it is neither.
+    """
+    if interface.providedBy(given):
+        return getattr(given, method)
+    if callable(given):
+        return given
+    raise TypeError(f"{given!r} neither provides {interface.__name__} nor is callable")
+
+
+@implementer(IResponder)
+class ProxyFlow:
+    """
+    Takes exchanges through the twelve steps.
+    """
+
+    _log = Logger(namespace="twistproxy.proxy")
+
+    def __init__(
+        self,
+        director: Any,
+        transport: Any,
+        *,
+        settings: ProxySettings,
+        timeouts: Timeouts,
+        wheel: IWheelLike,
+        clock: IReactorTime,
+        modifyResponse: Any = None,
+        errorHandler: Any = None,
+        requestFilters: Sequence[Any] = (),
+        responseFilters: Sequence[Any] = (),
+        wallClock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        @param director: an L{IDirector<twistproxy.interfaces.IDirector>} or a callable.
+        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}.
+        @param settings: the policies.
+        @param timeouts: the limits of time; those for whole exchanges and tunnels are used here.
+        @param wheel: measures them.
+        @param clock: measures the flush interval.
+        @param modifyResponse: an L{IResponseModifier<twistproxy.interfaces.IResponseModifier>}, a callable, or C{None}.
+        @param errorHandler: an L{IErrorHandler<twistproxy.interfaces.IErrorHandler>}, a callable, or C{None}.
+        @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s or callables; the first is nearest to the client.
+        @param responseFilters: the same for responses; the first is nearest to the upstream.
+        @param wallClock: seconds since the epoch, for Date.
+        """
+        self.settings = settings
+        self.transport = transport
+        self.useDirector(director)
+        self._begin = (
+            transport.begin if ICallbackTransport.providedBy(transport) else CallbackTransport(transport).begin
+        )
+        self._modify = modifyResponse and hookOf(modifyResponse, IResponseModifier, "modifyResponse")
+        self._handleError = errorHandler and hookOf(errorHandler, IErrorHandler, "handleError")
+        self._requestFilters = [hookOf(given, IBodyFilter, "filterBody") for given in requestFilters]
+        self._responseFilters = [hookOf(given, IBodyFilter, "filterBody") for given in responseFilters]
+        self._clock = clock
+        self._wheel = wheel
+        self._wallClock = wallClock
+        self._exchangeTicks = ticksOf(wheel, timeouts.exchange)
+        self._bounded = timeouts.exchange is not None
+        self._tunnelTicks = ticksOf(wheel, timeouts.tunnelIdle)
+
+    def useDirector(self, director: Any) -> None:
+        """
+        From the next exchange on, ask C{director}.
+
+        @param director: an L{IDirector<twistproxy.interfaces.IDirector>} or a callable.
+        """
+        self._direct = hookOf(director, IDirector, "direct")
+        self.director = director
+
+    def respond(self, exchange: Exchange) -> None:
+        """
+        See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
+        """
+        if self._bounded:
+            exchange.limit(self._wheel, self._exchangeTicks)
+        exchange.run(self._carry(exchange))
+
+    def _carry(self, exchange: Exchange) -> Flow:
+        """
+        The twelve steps.
+        """
+        request, record, settings = exchange.request, exchange.record, self.settings
+        response: Any = None
+        try:
+            refuse(request, settings)  # (1)
+            exchange.outbound = outbound = draftOutbound(request, settings, record)  # (2)
+            if type(outbound.body) is bytes:
+                record.requestBytes = len(outbound.body)
+            else:
+                outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
+            response = self._callDirector(ProxyRequest(request, outbound, exchange, bool(settings.trustedProxies)))  # (3)
+            if response is not None:
+                response = yield from self._awaited("director", self.director, exchange, response)
+                record.directed = record.clock()
+            if response is None:
+                self._complete(outbound)
+                self._begin(outbound, exchange)  # (5), which also does (6) and (8)
+                response = yield
+                if self._modify is not None:  # (10)
+                    yield from self._modified(exchange, response)
+                draftResponse(response, self._wallClock())
+                if response.status == 101:  # (9)
+                    yield from self._tunnelled(exchange, response)
+                    return
+                self._shapeBody(exchange, response)
+            else:  # (4)
+                self._checkAnswer(response)
+                draftResponse(response, self._wallClock())
+        except ProxyError as error:  # (7)
+            response = yield from self._answerTo(error, exchange)
+            if response is None:
+                return
+        try:
+            yield from exchange.deliver(response)  # (11)
+        except ProxyError as error:
+            yield from self._answerTo(error, exchange)
+        # (12): the exchange settles when this returns
+
+    # -- step 3
+
+    def _callDirector(self, request: ProxyRequest) -> Any:
+        try:
+            return self._direct(request)
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise self._hookFailed("director", self.director, error) from error
+
+    def _awaited(self, name: str, hook: Any, exchange: Exchange, value: Any) -> Flow:
+        """
+        Wait for what a hook returned.
+        """
+        try:
+            return (yield from exchange.wait(value))
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise self._hookFailed(name, hook, error) from error
+
+    def _hookFailed(self, name: str, hook: Any, error: Exception) -> HookFailed:
+        sort = getattr(hook, "__qualname__", None) or type(hook).__qualname__
+        return HookFailed(f"{name} {sort}", f"{type(error).__name__}: {error}")
+
+    def _checkAnswer(self, response: Any) -> None:
+        if not isinstance(response, Response):
+            raise self._hookFailed("director", self.director, TypeError(f"it returned {response!r}, not a Response or None"))
+
+    # -- step 5
+
+    def _complete(self, outbound: Any) -> None:
+        """
+        The director has spoken; the draft is final.
+        """
+        try:
+            completeOutbound(outbound)
+        except ValueError as error:
+            raise self._hookFailed("director", self.director, error) from error
+        outbound.record.upstream = outbound.upstream.name
+        for filterBody in self._requestFilters:
+            if type(outbound.body) is not bytes or outbound.body:
+                outbound.body = FilteredBody(outbound.body, filterBody, outbound)
+
+    # -- steps 9 and 10
+
+    def _modified(self, exchange: Exchange, response: UpstreamResponse) -> Flow:
+        """
+        Let the user's modifier at a response.
+        """
+        try:
+            result = self._modify(response)
+            if result is not None:
+                yield from exchange.wait(result)
+        except ProxyError:
+            response.abort()
+            raise
+        except Exception as error:
+            response.abort()
+            raise self._hookFailed("modifyResponse", self._modify, error) from error
+        if response.headers.edited:
+            dated = b"date" in response.headers
+            completeEdited(response)
+            if hasattr(response, "dated"):
+                response.dated = dated
+
+    def _shapeBody(self, exchange: Exchange, response: UpstreamResponse) -> None:
+        """
+        Put filters, and the coalescing of small writes, between the upstream's body and the client.
+        """
+        if self._responseFilters and not hasNoBody(exchange.request.method, response.status):
+            for filterBody in self._responseFilters:
+                response.body = FilteredBody(response.body, filterBody, response)
+        if self.settings.flushInterval > 0 and mayCoalesce(response):
+            response.body = CoalescedBody(response.body, self.settings.flushInterval, self._clock)
+
+    def _tunnelled(self, exchange: Exchange, response: UpstreamResponse) -> Flow:
+        """
+        Become a tunnel, and wait for its end.
+        """
+        upstream = response.connection.tunnel()
+        response.headers.lines += [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or b"")]
+        downstream = exchange.switch(response)
+        tunnel = Tunnel(exchange, downstream, upstream, self._wheel, self._tunnelTicks)
+        tunnel.start()
+        if not exchange.tunnelDone:
+            yield
+
+    # -- step 7
+
+    def _answerTo(self, error: ProxyError, exchange: Exchange) -> Flow:
+        """
+        The funnel: every failure of an exchange comes through here, once.
+
+        @return: the response for the client, or C{None} if it cannot be told any more.
+        """
+        record = exchange.record
+        if record.error is None:
+            record.error = error
+        self._report(error, exchange)
+        exchange.giveUp()
+        if isinstance(error, ClientLeft):
+            if not record.status:
+                record.status = error.status
+            return None
+        if exchange.responseSide is not ResponseSide.NOTHING:
+            exchange.cut()
+            return None
+        response = None
+        if self._handleError is not None:
+            try:
+                response = yield from exchange.wait(self._handleError(error, exchange))
+                if response is not None and not isinstance(response, Response):
+                    raise TypeError(f"it returned {response!r}, not a Response or None")
+            except ClientLeft:
+                record.status = 499
+                return None
+            except Exception:
+                self._log.failure("the error handler failed on {exchange}", exchange=exchange)
+                response = Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"500 Internal Server Error\n")
+        if response is None:
+            response = errorResponse(error, exchange.request, record.requestID)
+        draftResponse(response, self._wallClock())
+        return response
+
+    def _report(self, error: ProxyError, exchange: Exchange) -> None:
+        """
+        Log a failure: all that the operator needs, once.
+        """
+        record = exchange.record
+        fields = {
+            "reason": error.reason,
+            "stage": error.stage.value,
+            "side": error.side.value,
+            "sent": error.sent.value,
+            "timeout": error.timeout,
+            "upstream": record.upstream,
+            "requestID": record.requestID.decode("latin-1"),
+            "method": record.method.decode("latin-1"),
+            "target": record.target.decode("latin-1"),
+            "client": record.client,
+            "tries": record.tries,
+            "seconds": round(record.clock() - record.started, 6),
+        }
+        text = "{method} {target} from {client} failed at {side}/{stage} ({sent} sent) to {upstream!r} after {seconds} s: {reason} [{requestID}]"
+        if isinstance(error, HookFailed) and error.__cause__ is not None:
+            cause = error.__cause__
+            self._log.failure(text, Failure(cause, type(cause), cause.__traceback__), **fields)
+        elif error.side is Side.DOWNSTREAM:
+            self._log.debug(text, **fields)
+        else:
+            self._log.warn(text, **fields)

@@ -1,0 +1,129 @@
+# -*- test-case-name: tests.core.test_pump -*-
+"""
+The request's body on its way from the client to whoever takes it: counted, limited, and its end made known to the exchange.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from twistproxy.body import BytesBody
+from twistproxy.core.states import Event
+from twistproxy.errors import ClientError, Stage
+from twistproxy.interfaces import IBody, IBodyConsumer
+
+if TYPE_CHECKING:
+    from twistproxy.core.exchange import Exchange
+
+
+@implementer(IBody, IBodyConsumer)
+class RequestBody:
+    """
+    Stands between the wire that reads a body and the consumer that takes it.
+
+    @ivar length: its length in bytes, if known.
+    """
+
+    __slots__ = ("_consumer", "_exchange", "_limit", "_source", "length")
+
+    def __init__(self, source: Any, exchange: Exchange, limit: int | None) -> None:
+        """
+        @param source: the body as the wire reads it.
+        @param exchange: whose body it is.
+        @param limit: the largest size, in bytes; C{None} for no limit.
+        """
+        self._source = source
+        self._exchange = exchange
+        self._limit = limit
+        self._consumer: Any = None
+        self.length: int | None = source.length
+
+    def deliver(self, consumer: Any) -> None:
+        """
+        See L{IBody.deliver<twistproxy.interfaces.IBody>}.
+        """
+        self._consumer = consumer
+        self._source.deliver(self)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        self._consumer.registerProducer(self, True)
+
+    def unregisterProducer(self) -> None:
+        if self._consumer is not None:
+            self._consumer.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        record = self._exchange.record
+        record.requestBytes += len(data)
+        if self._limit is not None and record.requestBytes > self._limit:
+            # B1.10: the length was not known at the head
+            self.stopProducing()
+            consumer.fail(ClientError(f"a request body of more than {self._limit} bytes", 413, Stage.SEND))
+            return
+        consumer.write(data)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._exchange.bodyMoved(Event.BODY_ENDED)
+            consumer.finish(trailers)
+
+    def fail(self, error: Exception) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._exchange.bodyMoved(Event.BODY_BROKE)
+            consumer.fail(error)
+
+    def pauseProducing(self) -> None:
+        self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants the rest.
+        """
+        self._consumer = None
+        self._exchange.bodyMoved(Event.BODY_DROPPED)
+        self._source.stopProducing()
+
+
+@implementer(IBody)
+class FilteredBody:
+    """
+    A body behind a filter; its length is not known any more.
+
+    @ivar length: C{None}.
+    """
+
+    __slots__ = ("_filter", "_message", "_source", "length")
+
+    def __init__(self, source: Any, filterBody: Any, message: Any) -> None:
+        """
+        @param source: C{bytes} or an L{IBody<twistproxy.interfaces.IBody>}.
+        @param filterBody: see L{IBodyFilter.filterBody<twistproxy.interfaces.IBodyFilter>}.
+        @param message: whose body it is.
+        """
+        self._source = BytesBody(source, message.trailers) if isinstance(source, bytes) else source
+        self._filter = filterBody
+        self._message = message
+        self.length: int | None = None
+
+    def deliver(self, consumer: Any) -> None:
+        self._source.deliver(self._filter(consumer, self._message))
+
+    def pauseProducing(self) -> None:
+        self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._source.stopProducing()

@@ -1,0 +1,86 @@
+# -*- test-case-name: tests.core.test_request -*-
+"""
+What a director is given: the request as it came, the request as it will go, and the moves that most directors make.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twistproxy.message import OutboundRequest, Request
+from twistproxy.rules.forwarded import setForwarded, setXForwarded
+from twistproxy.rules.target import climbsOut, joinTarget, parseTarget
+from twistproxy.errors import ClientError
+from twistproxy.upstreams import Target
+
+if TYPE_CHECKING:
+    from twistproxy.core.exchange import Exchange
+
+
+class ProxyRequest:
+    """
+    One request in the hands of a director (Go's C{ProxyRequest}).
+
+    @ivar inbound: what the client sent; read-only.
+    @ivar outbound: what will be sent; a copy, to be edited.
+    @ivar exchange: whose request it is.
+    """
+
+    __slots__ = ("_claims", "exchange", "inbound", "outbound")
+
+    def __init__(self, inbound: Request, outbound: OutboundRequest, exchange: Exchange, claims: bool) -> None:
+        """
+        @param claims: whether C{outbound} may hold forwarding fields already, those of a trusted peer.
+        """
+        self.inbound = inbound
+        self.outbound = outbound
+        self.exchange = exchange
+        self._claims = claims
+
+    def setTarget(self, target: Target | str, preserveHost: bool = False, fence: bool = True) -> None:
+        """
+        Send the request to C{target}: its scheme and authority, paths joined with exactly one slash, queries with C{&} (Go's
+        C{SetURL}; B2.6).
+
+        @param target: where it goes, or its address as operators write it (L{parseTarget}).
+        @param preserveHost: keep the client's Host instead of the target's.
+        @param fence: refuse a request whose dot segments would climb out of the target's base path.
+        @raise ClientError: if it would.
+        @raise ValueError: if C{target} is a string that is no target.
+        """
+        if not isinstance(target, Target):
+            target = parseTarget(target)
+        outbound = self.outbound
+        outbound.upstream = target
+        if not preserveHost or not self.inbound.host:
+            outbound.host = target.authority
+        if target.path or target.query:
+            if fence and target.path not in (b"", b"/") and climbsOut(outbound.target):
+                raise ClientError("dot segments that climb out of the target's base path")
+            outbound.target = joinTarget(target, outbound.target)
+
+    def setXForwarded(self) -> None:
+        """
+        Set X-Forwarded-For (appended to what a trusted peer sent), -Host and -Proto.
+        """
+        headers = self.outbound.headers
+        inbound = self.inbound
+        peer = inbound.peer
+        if self._claims or headers.edited:
+            setXForwarded(headers, peer.host.encode("ascii"), inbound.host, peer.scheme)
+            return
+        # nothing of the kind can be there: nobody but us has touched the lines
+        lines = headers.lines
+        if peer.host:
+            lines.append(peer.forLine)
+        if inbound.host:
+            lines.append(b"X-Forwarded-Host: " + inbound.host)
+        lines.append(peer.protoLine)
+        self._claims = True
+
+    def setForwarded(self) -> None:
+        """
+        Set C{Forwarded} (RFC 7239), appended to what a trusted peer sent.
+        """
+        inbound = self.inbound
+        setForwarded(self.outbound.headers, inbound.peer.host.encode("ascii"), inbound.host, inbound.peer.scheme)

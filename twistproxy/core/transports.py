@@ -1,0 +1,88 @@
+# -*- test-case-name: tests.core.test_transports -*-
+"""
+Any L{ITransport<twistproxy.interfaces.ITransport>}, in the form that the flow uses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistproxy.errors import HookFailed, ProxyError, Sent, Stage
+from twistproxy.interfaces import ICallbackTransport, ICarrier
+from twistproxy.message import OutboundRequest, Response
+
+
+@implementer(ICallbackTransport)
+class CallbackTransport:
+    """
+    Makes an L{ICallbackTransport<twistproxy.interfaces.ICallbackTransport>} of an L{ITransport<twistproxy.interfaces.ITransport>}.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def begin(self, outbound: OutboundRequest, receiver: Any) -> None:
+        """
+        See L{ICallbackTransport.begin<twistproxy.interfaces.ICallbackTransport>}.
+        """
+        outbound.onInformational = receiver.informationalReceived
+        outbound.record.tries += 1
+        _RoundTrip(self._transport, outbound, receiver)
+
+
+@implementer(ICarrier)
+class _RoundTrip:
+    """
+    One request in the hands of a transport that answers by a Deferred.
+    """
+
+    stage = Stage.WAIT
+
+    def __init__(self, transport: Any, outbound: OutboundRequest, receiver: Any) -> None:
+        self._transport = transport
+        self._receiver: Any = receiver
+        self._response: Any = None
+        outbound.carrier = self
+        self._deferred: Deferred[Any] = maybeDeferred(transport.roundTrip, outbound)
+        self._deferred.addCallbacks(self._answered, self._failed)
+
+    def _answered(self, response: Any) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            # it came although it was cancelled
+            if hasattr(response, "abort"):
+                response.abort()
+        elif not isinstance(response, Response):
+            receiver.roundTripFailed(HookFailed(self._name(), f"roundTrip gave {response!r}, not a Response", Sent.SOME))
+        else:
+            self._response = response
+            receiver.responseReceived(response)
+
+    def _failed(self, failure: Failure) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        error = failure.value
+        if not isinstance(error, ProxyError):
+            wrapped = HookFailed(self._name(), f"roundTrip failed with {error!r}", Sent.SOME)
+            wrapped.__cause__ = error
+            error = wrapped
+        receiver.roundTripFailed(error)
+
+    def _name(self) -> str:
+        return f"transport {type(self._transport).__name__}"
+
+    def abort(self) -> None:
+        """
+        See L{ICarrier.abort<twistproxy.interfaces.ICarrier>}.
+        """
+        self._receiver = None
+        if self._response is not None:
+            if hasattr(self._response, "abort"):
+                self._response.abort()
+        else:
+            self._deferred.cancel()

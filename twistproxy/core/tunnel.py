@@ -1,0 +1,148 @@
+# -*- test-case-name: tests.core.test_tunnel -*-
+"""
+After a 101: opaque bytes, both ways.
+
+A tunnel is two bodies, each of which ends with its side's end of file: what the client sends is pumped into the upstream's connection and what
+the upstream sends into the client's.  The end of one closes the write side of the other and leaves the other direction alone (B6.3); the
+failure of one ends both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from twistproxy.deadlines import NEVER, IWheelLike, Timed
+from twistproxy.errors import ProxyError, Sent, Side, Stage, UpstreamError
+from twistproxy.interfaces import IBodyConsumer
+from twistproxy.message import TunnelEnd
+
+if TYPE_CHECKING:
+    from twistproxy.core.exchange import Exchange
+
+
+class Tunnel(Timed):
+    """
+    One tunnel.
+    """
+
+    __slots__ = ("_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel")
+
+    def __init__(
+        self, exchange: Exchange, downstream: TunnelEnd, upstream: TunnelEnd, wheel: IWheelLike | None, idleTicks: int
+    ) -> None:
+        """
+        @param exchange: whose tunnel it is; told when it has ended.
+        @param downstream: the client's side.
+        @param upstream: the upstream's side.
+        @param wheel: measures the idle time, if there is a limit to it.
+        @param idleTicks: that limit, in ticks.
+        """
+        super().__init__()
+        self._exchange = exchange
+        self._downstream = downstream
+        self._upstream = upstream
+        self._wheel = wheel
+        self._idleTicks = idleTicks
+        self._open = 2
+
+    def start(self) -> None:
+        """
+        Let the bytes flow.
+        """
+        self._exchange.tunnelling(self)
+        self.moved()
+        downstream, upstream = self._downstream, self._upstream
+        upstream.source.deliver(_Direction(self, downstream.sink, "responseBytes"))
+        if self._open:
+            downstream.source.deliver(_Direction(self, upstream.sink, "requestBytes"))
+
+    def moved(self) -> None:
+        """
+        Bytes have come from either side.
+        """
+        if self._wheel is not None and self._idleTicks != NEVER:
+            self._wheel.schedule(self, self._idleTicks)
+
+    def timedOut(self) -> None:
+        """
+        Nothing has come from either side for too long.
+        """
+        error = ProxyError("the tunnel was idle for too long", Stage.TUNNEL, Side.INTERNAL, Sent.ALL)
+        error.timeout = "tunnelIdle"
+        self.failed(error)
+
+    def ended(self) -> None:
+        """
+        One direction has ended in order.
+        """
+        self._open -= 1
+        if self._open == 0:
+            self._finish()
+            self._downstream.close()
+            self._upstream.close()
+            self._exchange.tunnelEnded(None)
+
+    def failed(self, error: Exception) -> None:
+        """
+        One side broke off: both are cut.
+        """
+        if self._open > 0:
+            if not isinstance(error, ProxyError):
+                error = UpstreamError(str(error), Stage.TUNNEL, Sent.ALL)
+            exchange = self._exchange
+            self.abort()
+            exchange.tunnelEnded(error)
+
+    def abort(self) -> None:
+        """
+        Cut both sides; the exchange is not told.
+        """
+        if self._open > 0:
+            self._finish()
+            self._downstream.abort()
+            self._upstream.abort()
+
+    def _finish(self) -> None:
+        self._open = 0
+        if self._wheel is not None:
+            self._wheel.cancel(self)
+
+
+@implementer(IBodyConsumer)
+class _Direction:
+    """
+    One direction of a tunnel: counts, and keeps the tunnel awake.
+    """
+
+    __slots__ = ("_count", "_record", "_sink", "_tunnel")
+
+    def __init__(self, tunnel: Tunnel, sink: Any, count: str) -> None:
+        self._tunnel = tunnel
+        self._sink = sink
+        self._count = count
+        self._record = tunnel._exchange.record
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        self._sink.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._sink.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        record = self._record
+        if self._count == "requestBytes":
+            record.requestBytes += len(data)
+        else:
+            record.responseBytes += len(data)
+        self._tunnel.moved()
+        self._sink.write(data)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        self._sink.finish(trailers)
+        self._tunnel.ended()
+
+    def fail(self, error: Exception) -> None:
+        self._tunnel.failed(error)

@@ -1,0 +1,64 @@
+# -*- test-case-name: tests.test_directors -*-
+"""
+Ready-made directors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+
+from zope.interface import implementer
+
+from twistproxy.core.request import ProxyRequest
+from twistproxy.interfaces import IDirector
+from twistproxy.rules.target import parseTarget
+from twistproxy.upstreams import Target
+
+
+@implementer(IDirector)
+class TargetDirector:
+    """
+    Sends every request to one target, or to several in turn, and says who asked (X-Forwarded-For, -Host, -Proto).
+
+    @ivar targets: where requests go.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target | str] | Target | str,
+        *,
+        preserveHost: bool = False,
+        fixedHost: bytes | None = None,
+        fence: bool = True,
+        forwarded: bool = False,
+    ) -> None:
+        """
+        @param targets: one or more targets.
+        @param preserveHost: keep the client's Host; the target's is the default.
+        @param fixedHost: the Host to send, whatever the client's and the target's are.
+        @param fence: refuse requests whose dot segments would climb out of a target's base path.
+        @param forwarded: also set C{Forwarded} (RFC 7239).
+        @raise ValueError: if a target is malformed, or there is none.
+        """
+        given = [targets] if isinstance(targets, (Target, str)) else list(targets)
+        if not given:
+            raise ValueError("a target is needed")
+        self.targets = tuple(parseTarget(target) if isinstance(target, str) else target for target in given)
+        self._only = self.targets[0] if len(self.targets) == 1 else None
+        self._turns = cycle(self.targets)
+        self._preserveHost = preserveHost
+        self._fixedHost = fixedHost
+        self._fence = fence
+        self._forwarded = forwarded
+
+    def direct(self, request: ProxyRequest) -> None:
+        """
+        See L{IDirector.direct<twistproxy.interfaces.IDirector>}.
+        """
+        request.setTarget(self._only or next(self._turns), self._preserveHost, self._fence)
+        if self._fixedHost is not None:
+            request.outbound.host = self._fixedHost
+        request.setXForwarded()
+        if self._forwarded:
+            request.setForwarded()

@@ -1,0 +1,237 @@
+# -*- test-case-name: tests.observe.test_access -*-
+"""
+The access log: one line per exchange, written in batches.
+
+A line is formatted once, when the exchange has settled, and kept until there are enough of them or a second has passed.  Whatever a client
+sent is escaped, so that no request can forge a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twistproxy.events import ExchangeRecord
+from twistproxy.interfaces import IObserver
+from twistproxy.rules.fields import REFERER, USER_AGENT
+
+#: Lines that are written together, at most.
+BATCH = 256
+#: How long a line may wait, in seconds.
+DELAY = 1.0
+
+_unsafe = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def escaped(value: bytes) -> bytes:
+    """
+    @return: C{value} fit to stand between quotes in a log line: C{\\xNN} for anything else, as Apache and nginx write it.
+    """
+    if _unsafe.search(value) is None:
+        return value
+    return _unsafe.sub(lambda match: b"\\x%02x" % match[0][0], value)
+
+
+class CombinedFormat:
+    """
+    The combined format of Apache and nginx, with fields of ours behind it::
+
+        client - - [time] "request" status bytes "referer" "user agent" id upstream tries total connect wait stage
+
+    Times are in seconds with microseconds; C{stage} is C{-}, or C{side/stage} of a failure.
+    """
+
+    def __init__(self, wallClock: Callable[[], float] = time.time) -> None:
+        """
+        @param wallClock: seconds since the epoch.
+        """
+        self._wallClock = wallClock
+        self._second = -1
+        self._stamp = b""
+
+    def line(self, record: ExchangeRecord) -> bytes:
+        """
+        @return: the line of one exchange, with its line end.
+        """
+        second = int(self._wallClock())
+        if second != self._second:
+            self._second = second
+            year, month, day, hour, minute, sec, _, _, _ = time.gmtime(second)
+            stamp = f"{day:02}/{_MONTHS[month - 1]}/{year}:{hour:02}:{minute:02}:{sec:02} +0000"
+            self._stamp = stamp.encode("ascii")
+        error = record.error
+        return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b" %b %b %d %.6f %.6f %.6f %b\n' % (
+            record.client.encode("ascii", "replace") or b"-",
+            self._stamp,
+            escaped(record.method),
+            escaped(record.target),
+            record.minor,
+            record.status,
+            record.responseBytes,
+            escaped(record.field(REFERER) or b"-"),
+            escaped(record.field(USER_AGENT) or b"-"),
+            escaped(record.requestID) or b"-",
+            record.upstream.encode("ascii", "replace") or b"-",
+            record.tries,
+            record.total,
+            record.connectSeconds,
+            record.waitSeconds,
+            b"-" if error is None else f"{error.side.value}/{error.stage.value}".encode("ascii"),
+        )
+
+
+class JSONFormat:
+    """
+    One JSON object per line.  All strings are escaped by JSON itself; bytes beyond ASCII are read as Latin-1.
+    """
+
+    def __init__(self, wallClock: Callable[[], float] = time.time) -> None:
+        """
+        @param wallClock: seconds since the epoch.
+        """
+        self._wallClock = wallClock
+
+    def line(self, record: ExchangeRecord) -> bytes:
+        """
+        @return: the line of one exchange, with its line end.
+        """
+        fields: dict[str, Any] = {
+            "time": round(self._wallClock(), 6),
+            "client": record.client,
+            "peer": record.peer,
+            "method": record.method.decode("latin-1"),
+            "target": record.target.decode("latin-1"),
+            "version": f"1.{record.minor}",
+            "host": record.host.decode("latin-1"),
+            "status": record.status,
+            "request_bytes": record.requestBytes,
+            "response_bytes": record.responseBytes,
+            "referer": _text(record.field(REFERER)),
+            "user_agent": _text(record.field(USER_AGENT)),
+            "request_id": record.requestID.decode("latin-1"),
+            "upstream": record.upstream,
+            "tries": record.tries,
+            "reused": record.reused,
+            "tunnel": record.tunnelled,
+            "total": round(record.total, 6),
+            "direct": round(record.directSeconds, 6),
+            "connect": round(record.connectSeconds, 6),
+            "wait": round(record.waitSeconds, 6),
+            "body": round(record.bodySeconds, 6),
+        }
+        error = record.error
+        if error is not None:
+            fields["error"] = {
+                "side": error.side.value,
+                "stage": error.stage.value,
+                "sent": error.sent.value,
+                "timeout": error.timeout,
+                "reason": error.reason,
+            }
+        return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+FORMATS: dict[str, Callable[[], Any]] = {"combined": CombinedFormat, "json": JSONFormat}
+
+
+@implementer(IObserver)
+class AccessLog:
+    """
+    Writes the lines to a file or to standard output.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str | None, format: Any, clock: IReactorTime) -> None:
+        """
+        @param path: the file, appended to; C{None} for standard output.
+        @param format: has C{line(record)}.
+        @param clock: measures how long a line waits.
+        @raise OSError: if the file cannot be opened.
+        """
+        self._path = path
+        self._line: Callable[[ExchangeRecord], bytes] = format.line
+        self._clock = clock
+        self._lines: list[bytes] = []
+        self._timer: Any = None
+        self._failed = False
+        self._fd = -1
+        self._open()
+
+    def exchangeSettled(self, record: ExchangeRecord) -> None:
+        """
+        See L{IObserver.exchangeSettled<twistproxy.interfaces.IObserver>}.
+        """
+        lines = self._lines
+        lines.append(self._line(record))
+        if len(lines) >= BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(DELAY, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def flush(self) -> None:
+        """
+        Write what waits.  A file that cannot be written costs its lines, said once, and never an exchange.
+        """
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        data = memoryview(b"".join(lines))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                self._log.warn("the access log {path} cannot be written: {error}", path=self._path, error=str(error))
+
+    def reopen(self) -> None:
+        """
+        Write to the file of that name from now on: for log rotation (C{kill -USR1}).
+        """
+        self.flush()
+        if self._path is not None:
+            old = self._fd
+            try:
+                self._open()
+            except OSError as error:
+                self._log.warn("the access log {path} cannot be reopened: {error}", path=self._path, error=str(error))
+            else:
+                os.close(old)
+
+    def close(self) -> None:
+        """
+        Write what waits, and be done.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.flush()
+        if self._path is not None and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        if self._path is None:
+            self._fd = sys.stdout.fileno()
+        else:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)

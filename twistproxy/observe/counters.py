@@ -1,0 +1,62 @@
+# -*- test-case-name: tests.observe.test_counters -*-
+"""
+Plain counters over all exchanges.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from zope.interface import implementer
+
+from twistproxy.events import ExchangeRecord
+from twistproxy.interfaces import IObserver
+
+#: Upper bounds of the histogram of total times, in seconds.
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@implementer(IObserver)
+class Counters:
+    """
+    Counts.
+
+    @ivar exchanges: how many have settled.
+    @ivar statuses: how many by status.
+    @ivar failures: how many by side and stage of their failure.
+    @ivar requestBytes: of all request bodies.
+    @ivar responseBytes: of all response bodies.
+    @ivar seconds: the sum of all total times.
+    @ivar durations: how many by total time: one more than there are L{BOUNDS}.
+    @ivar tunnels: how many became tunnels.
+    """
+
+    def __init__(self) -> None:
+        self.exchanges = 0
+        self.statuses: dict[int, int] = {}
+        self.failures: dict[tuple[str, str], int] = {}
+        self.requestBytes = 0
+        self.responseBytes = 0
+        self.seconds = 0.0
+        self.durations = [0] * (len(BOUNDS) + 1)
+        self.tunnels = 0
+
+    def exchangeSettled(self, record: ExchangeRecord) -> None:
+        """
+        See L{IObserver.exchangeSettled<twistproxy.interfaces.IObserver>}.
+        """
+        self.exchanges += 1
+        statuses = self.statuses
+        status = record.status
+        statuses[status] = statuses.get(status, 0) + 1
+        self.requestBytes += record.requestBytes
+        self.responseBytes += record.responseBytes
+        total = record.ended - record.started
+        self.seconds += total
+        self.durations[bisect_left(BOUNDS, total)] += 1
+        if record.tunnelled:
+            self.tunnels += 1
+        error = record.error
+        if error is not None:
+            key = (error.side.value, error.stage.value)
+            self.failures[key] = self.failures.get(key, 0) + 1

@@ -1,0 +1,143 @@
+# -*- test-case-name: tests.test_proxy -*-
+"""
+C{ReverseProxy} and C{ProxySite} with their default parts: what most users begin with.
+
+The flow itself is in L{twistproxy.core.proxy}; here it is given a transport, a timer wheel, and the defaults of a careful operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twistproxy.core.proxy import ProxyFlow
+from twistproxy.core.settings import ProxySettings
+from twistproxy.deadlines import Timeouts
+from twistproxy.directors import TargetDirector
+from twistproxy.limits import Limits
+from twistproxy.net.network import Network
+from twistproxy.net.tls import TLSSettings
+from twistproxy.server import site as _site
+from twistproxy.upstream.pool import PoolSettings
+from twistproxy.upstream.transport import PooledTransport
+from twistproxy.upstreams import Target
+
+
+def _network(reactor: Any) -> Network:
+    """
+    @param reactor: a reactor, a L{Network}, or C{None} for the global reactor.
+    """
+    if isinstance(reactor, Network):
+        return reactor
+    if reactor is None:
+        # As everywhere in Twisted: the global reactor is the default, and is looked for no earlier than this.
+        from twisted.internet import reactor
+    return Network.of(reactor)
+
+
+class ReverseProxy(ProxyFlow):
+    """
+    A reverse proxy: give it to a L{ProxySite} to serve with.
+    """
+
+    def __init__(
+        self,
+        director: Any,
+        transport: Any = None,
+        *,
+        reactor: Any = None,
+        settings: ProxySettings | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        pool: PoolSettings | None = None,
+        tls: TLSSettings | None = None,
+        modifyResponse: Any = None,
+        errorHandler: Any = None,
+        requestFilters: Sequence[Any] = (),
+        responseFilters: Sequence[Any] = (),
+    ) -> None:
+        """
+        @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
+        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a pool of connections per target.
+        @param reactor: the reactor; the global one by default.
+        @param settings: the policies.
+        @param timeouts: the limits of time.
+        @param limits: the bounds on size, for the default transport.
+        @param pool: the bounds of the default transport's pools.
+        @param tls: how the default transport speaks TLS with upstreams; verified by default.
+        @param modifyResponse: an L{IResponseModifier<twistproxy.interfaces.IResponseModifier>}, or a callable.
+        @param errorHandler: an L{IErrorHandler<twistproxy.interfaces.IErrorHandler>}, or a callable.
+        @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s, or callables.
+        @param responseFilters: the same for responses.
+        """
+        network = _network(reactor)
+        timeouts = timeouts or Timeouts()
+        if transport is None:
+            transport = PooledTransport(
+                network.dialer(timeouts, tls), network.wheel, timeouts=timeouts, limits=limits, settings=pool
+            )
+        super().__init__(
+            director,
+            transport,
+            settings=settings or ProxySettings(),
+            timeouts=timeouts,
+            wheel=network.wheel,
+            clock=network.reactor,
+            modifyResponse=modifyResponse,
+            errorHandler=errorHandler,
+            requestFilters=requestFilters,
+            responseFilters=responseFilters,
+        )
+
+    @classmethod
+    def to(cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any) -> ReverseProxy:
+        """
+        A proxy for one target.
+
+        @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"}, C{"unix:/run/app.sock"}.
+        @param preserveHost: keep the client's Host.
+        @param fence: refuse requests whose dot segments would climb out of the base path.
+        @param options: as for L{ReverseProxy}.
+        @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
+        """
+        return cls(TargetDirector(target, preserveHost=preserveHost, fence=fence), **options)
+
+    def close(self) -> None:
+        """
+        Close idle upstream connections now, the others as their exchanges end.
+        """
+        if hasattr(self.transport, "close"):
+            self.transport.close()
+
+
+class ProxySite(_site.ProxySite):
+    """
+    The factory to listen with; see L{twistproxy.server.site.ProxySite}.
+    """
+
+    def __init__(
+        self,
+        responder: Any,
+        *,
+        reactor: Any = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        observers: Sequence[Any] = (),
+    ) -> None:
+        """
+        @param responder: an L{IResponder<twistproxy.interfaces.IResponder>} (a L{ReverseProxy}, say), or a callable.
+        @param reactor: the reactor; the global one by default.
+        @param limits: the bounds on what one client can make the proxy hold.
+        @param timeouts: the limits of time towards clients.
+        @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s, or callables.
+        """
+        network = _network(reactor)
+        super().__init__(
+            responder,
+            network.wheel,
+            network.reactor.seconds,
+            limits=limits,
+            timeouts=timeouts,
+            observers=observers,
+        )
+        self.network = network

@@ -1,0 +1,3 @@
+"""
+The rules of HTTP that a proxy lives by, as pure functions over values: no reactor, no I/O, no state.
+"""

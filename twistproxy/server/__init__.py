@@ -1,0 +1,3 @@
+"""
+Serving: a factory for listening ports, and how one goes down without losing anything.
+"""

@@ -1,0 +1,345 @@
+# -*- test-case-name: tests.test_tap -*-
+"""
+The command: C{twist revproxy}.
+
+Nothing here imports the reactor before the service is made, so that C{twist --reactor=...} decides which one it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import attrs
+from twisted.application.service import IService
+from twisted.python import usage
+
+from twistproxy.core.settings import ProxySettings
+from twistproxy.deadlines import Timeouts
+from twistproxy.directors import TargetDirector
+from twistproxy.limits import Limits
+from twistproxy.net.network import Network
+from twistproxy.net.tls import TLSSettings
+from twistproxy.observe.access import FORMATS, AccessLog
+from twistproxy.proxy import ReverseProxy
+from twistproxy.rules.forwarded import networks
+from twistproxy.rules.target import parseTarget
+from twistproxy.rules.validity import validHost
+from twistproxy.service import CannotStart, ProxyService, ServiceParts
+from twistproxy.upstream.pool import PoolSettings
+from twistproxy.upstreams import Target
+
+EX_USAGE = 64
+
+#: How the limits of time are written on the command line.
+_LIMITS = {
+    "connect": "connect", "tls-handshake": "tlsHandshake", "queue": "queue", "request-head": "requestHead",
+    "request-body": "requestBody", "response-head": "responseHead", "response-body": "responseBody", "write": "write",
+    "keep-alive": "keepAlive", "upstream-idle": "upstreamIdle", "exchange": "exchange", "tunnel-idle": "tunnelIdle",
+}  # fmt: skip
+
+
+def _defaultsText() -> str:
+    defaults = Timeouts()
+    return ", ".join(
+        f"{name} {'off' if getattr(defaults, field) is None else format(getattr(defaults, field), 'g')}"
+        for name, field in _LIMITS.items()
+    )
+
+
+class Options(usage.Options):
+    """
+    The options of C{twist revproxy}.
+    """
+
+    synopsis = "[options] --target URL"
+
+    longdesc = f"""A reverse proxy for HTTP/1.1: streams both ways, keeps connections, and says what it did.
+
+    Examples:
+
+    twist revproxy --target http://127.0.0.1:8000
+      listen on port 8080 and forward everything to port 8000;
+
+    twist revproxy --target https://api.example.org/v2 --listen tcp:80:interface=127.0.0.1
+      a verified HTTPS upstream with a base path, listening on loopback only;
+
+    twist revproxy --target unix:/run/app.sock --preserve-host --access-log /var/log/proxy.log
+      an application behind a UNIX socket that wants to see the client's Host;
+
+    twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
+      two targets in turn, ten seconds for a response head, a minute to drain;
+
+    twist revproxy --demo
+      no server at hand? This one shows what is forwarded.
+
+    Limits of time, in seconds, and their defaults: {_defaultsText()}."""
+
+    optFlags = [
+        ["demo", None, "Forward to an embedded origin that shows what was forwarded."],
+        ["preserve-host", None, "Send the client's Host upstream instead of the target's."],
+        ["forwarded", None, "Also set Forwarded (RFC 7239), besides X-Forwarded-For, -Host and -Proto."],
+        ["insecure-upstream", None, "Do not verify the certificates of https targets."],
+        ["raw-query", None, "Forward queries as they came, even those on which parsers disagree."],
+        ["strict-paths", None, "Refuse encoded slashes, dot segments and NUL in paths."],
+        ["no-fence", None, "Let dot segments climb out of a target's base path."],
+        ["allow-trace", None, "Forward TRACE requests."],
+        ["no-access-log", None, "Write no access log."],
+        ["stock-transports", None, "Use Twisted's own transports even where the faster ones are available."],
+    ]
+
+    optParameters = [
+        ["grace", "g", 30.0, "Seconds that running exchanges may take after SIGTERM.", float],
+        ["access-log", "a", "-", "File for the access log, - for standard output; reopened on SIGUSR1."],
+        ["access-format", None, "combined", "Format of the access log: combined or json."],
+        ["host", None, None, "Send this Host upstream, whatever the client's and the target's are."],
+        ["via", None, "twistproxy", "Name for the Via field; 'none' writes no Via."],
+        ["max-body", None, None, "Largest request body in bytes; more gets 413.", int],
+        ["max-connections", None, None, "Connections per target; more requests wait in line.", int],
+        ["flush-interval", None, 0.0, "Seconds for which small writes of a sized response may be held.", float],
+        ["upstream-ca", None, None, "File of the CA certificates (PEM) that https targets are verified with."],
+        ["upstream-cert", None, None, "File of the client certificate (PEM) for https targets."],
+        ["upstream-key", None, None, "File of its private key (PEM)."],
+        ["upstream-name", None, None, "Server name to ask for and verify, instead of the target's host."],
+    ]
+
+    compData = usage.Completions(optActions={"access-log": usage.CompleteFiles(), "upstream-ca": usage.CompleteFiles()})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["targets"] = []
+        self["listen"] = []
+        self["trusted"] = []
+        self["limits"] = {}
+
+    def opt_target(self, value: str) -> None:
+        """Where requests go: http://host:port/base, https://host, host:port, :port, or unix:/path. Several are used in turn."""
+        try:
+            self["targets"].append(parseTarget(value))
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
+    opt_t = opt_target
+
+    def opt_listen(self, value: str) -> None:
+        """Endpoint to listen on, as Twisted writes them (default tcp:8080); may be given several times."""
+        self["listen"].append(value)
+
+    opt_l = opt_listen
+
+    def opt_trust(self, value: str) -> None:
+        """Address or network of a proxy in front whose X-Forwarded-For and X-Request-ID are believed; may be given several times."""
+        try:
+            self["trusted"].extend(networks([value]))
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def opt_limit(self, value: str) -> None:
+        """A limit of time, NAME=SECONDS or NAME=off (names below); may be given several times."""
+        name, _, text = value.partition("=")
+        if name not in _LIMITS:
+            raise usage.UsageError(f"--limit {value}: unknown limit {name!r}; the limits are {', '.join(_LIMITS)}")
+        try:
+            seconds = None if text == "off" else float(text)
+        except ValueError:
+            raise usage.UsageError(f"--limit {value}: write {name}=SECONDS or {name}=off") from None
+        if seconds is not None and not 0 < seconds < 1e9:
+            raise usage.UsageError(f"--limit {value}: a limit is more than 0 seconds; write {name}=off to have none")
+        self["limits"][_LIMITS[name]] = seconds
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse the command line.  What is wrong with it is said in one line, not under a page of help.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            _exit(EX_USAGE, f"{error} (twist revproxy --help shows examples)")
+
+    def postOptions(self) -> None:
+        """
+        Check what belongs together.
+        """
+        if self["demo"] and self["targets"]:
+            raise usage.UsageError("--demo and --target exclude each other; leave one out")
+        if not self["demo"] and not self["targets"]:
+            raise usage.UsageError("say where to: --target http://127.0.0.1:8000, or --demo to try it out")
+        if self["access-format"] not in FORMATS:
+            raise usage.UsageError(f"--access-format {self['access-format']}: write combined or json")
+        if self["host"] is not None and not validHost(self["host"].encode("utf-8", "replace")):
+            raise usage.UsageError(f"--host {self['host']!r} is no valid Host")
+        if self["preserve-host"] and self["host"] is not None:
+            raise usage.UsageError("--preserve-host and --host exclude each other; leave one out")
+        if self["upstream-key"] and not self["upstream-cert"]:
+            raise usage.UsageError("--upstream-key needs --upstream-cert")
+        for name, least in (("grace", 0), ("max-body", 0), ("max-connections", 1), ("flush-interval", 0)):
+            if self[name] is not None and not self[name] >= least:
+                raise usage.UsageError(f"--{name} {self[name]}: must be at least {least}")
+        if not self["listen"]:
+            self["listen"].append("tcp:8080")
+
+
+def _exit(status: int, text: str) -> NoReturn:
+    """
+    Say one line and end.
+    """
+    sys.stderr.write(f"twist revproxy: {text}\n")
+    raise SystemExit(status)
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the service that C{twist} runs.
+    """
+    from twisted.internet import reactor
+
+    return CommandService(reactor, serviceParts(options, reactor))
+
+
+def serviceParts(options: Options, reactor: Any) -> ServiceParts:
+    """
+    @return: the parts of the service that the options ask for.
+    """
+    try:
+        settings = ProxySettings(
+            trustedProxies=tuple(options["trusted"]),
+            via=None if options["via"] == "none" else options["via"],
+            rawQuery=bool(options["raw-query"]),
+            strictPaths=bool(options["strict-paths"]),
+            allowTrace=bool(options["allow-trace"]),
+            maxRequestBody=options["max-body"],
+            flushInterval=options["flush-interval"],
+        )
+    except ValueError as error:
+        _exit(EX_USAGE, str(error))
+    network = Network(reactor, hub=False) if options["stock-transports"] else Network.of(reactor)
+    timeouts = attrs.evolve(Timeouts(), **options["limits"])
+    limits = Limits()
+    tls = _tlsSettings(options)
+    targets: list[Target] = options["targets"]
+    host = options["host"]
+    director: Any = (
+        _noDirector
+        if options["demo"]
+        else TargetDirector(
+            targets,
+            preserveHost=bool(options["preserve-host"]),
+            fixedHost=None if host is None else host.encode("ascii"),
+            fence=not options["no-fence"],
+            forwarded=bool(options["forwarded"]),
+        )
+    )
+    proxy = ReverseProxy(
+        director,
+        reactor=network,
+        settings=settings,
+        timeouts=timeouts,
+        limits=limits,
+        pool=PoolSettings(maxConnections=options["max-connections"]),
+        tls=tls,
+    )
+    return ServiceParts(
+        network=network,
+        proxy=proxy,
+        targets=targets,
+        listen=options["listen"],
+        timeouts=timeouts,
+        limits=limits,
+        grace=options["grace"],
+        access=_accessLog(options, reactor),
+        tls=tls,
+        demo=bool(options["demo"]),
+    )
+
+
+def _noDirector(request: Any) -> None:
+    raise RuntimeError("the demo origin is not running yet")
+
+
+def _tlsSettings(options: Options) -> TLSSettings:
+    """
+    @return: how https targets are spoken to; unreadable files end the command.
+    """
+    tls = TLSSettings(
+        verify=not options["insecure-upstream"],
+        caFile=options["upstream-ca"],
+        certificate=options["upstream-cert"],
+        key=options["upstream-key"],
+        serverName=options["upstream-name"],
+    )
+    try:
+        tls.context()
+    except OSError as error:
+        files = [options[name] for name in ("upstream-ca", "upstream-cert", "upstream-key") if options[name]]
+        _exit(1, f"cannot use the certificate files {', '.join(files)}: {error}")
+    return tls
+
+
+def _accessLog(options: Options, reactor: Any) -> AccessLog | None:
+    if options["no-access-log"]:
+        return None
+    path = None if options["access-log"] == "-" else options["access-log"]
+    try:
+        return AccessLog(path, FORMATS[options["access-format"]](), reactor)
+    except OSError as error:
+        _exit(1, f"cannot write the access log {path}: {error.strerror}; choose another file with --access-log")
+
+
+class CommandService(ProxyService):
+    """
+    The service with what belongs to a process of its own: signals, and a tamed garbage collector.
+    """
+
+    def __init__(self, reactor: Any, parts: ServiceParts) -> None:
+        super().__init__(parts)
+        self._reactor = reactor
+        if parts.tls is not None and not parts.tls.verify:
+            self._log.warn("certificates of https targets are NOT verified (--insecure-upstream): anybody can pose as them")
+
+    def startService(self) -> None:
+        """
+        Listen; if that fails, say so in one line and end.
+        """
+        try:
+            super().startService()
+        except CannotStart as error:
+            _exit(1, str(error))
+        self._reactor.callWhenRunning(self._running)
+
+    def _running(self) -> None:
+        """
+        The reactor runs, and has installed its own signal handlers; ours drain first.
+        """
+        # What exists now lives as long as the process: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        for number, action in (
+            (signal.SIGTERM, self._terminate),
+            (signal.SIGINT, self._terminate),
+            (signal.SIGUSR1, self.reopenLogs),
+        ):
+            self._onSignal(number, action)
+
+    def _onSignal(self, number: int, action: Callable[[], Any]) -> None:
+        def arrived(_number: int, _frame: object) -> None:
+            self._reactor.callFromThread(action)
+
+        try:
+            signal.signal(number, arrived)
+        except ValueError:
+            # not the main thread: whoever runs us there handles signals
+            self._log.debug("signal {number} is not ours to handle", number=number)
+
+    def _terminate(self) -> None:
+        """
+        The first signal drains, the second cuts (B10.2).
+        """
+        if self._stopping is None:
+            # Reactor.stop() fires the shutdown trigger, which waits for stopService.
+            self._reactor.stop()
+        else:
+            self._log.info("cutting the exchanges that still run")
+            self.cutNow()

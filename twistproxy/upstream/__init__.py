@@ -1,0 +1,3 @@
+"""
+Upstream connections: kept, limited, and waited for.
+"""

@@ -1,0 +1,141 @@
+# -*- test-case-name: tests.upstream.test_transport -*-
+"""
+The native transport: carries requests over pooled connections of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from twistproxy.deadlines import IWheelLike, Timeouts, ticksOf
+from twistproxy.errors import HookFailed, ProxyError, Unavailable
+from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITransport
+from twistproxy.limits import Limits
+from twistproxy.message import OutboundRequest, Response
+from twistproxy.upstream.pool import Pool, PoolSettings
+from twistproxy.wire.context import ClientContext
+
+#: Pools that are remembered; a director that makes up targets as it goes must not fill the memory.
+MAX_POOLS = 4096
+
+
+@implementer(ICallbackTransport, ITransport)
+class PooledTransport:
+    """
+    Keeps one pool of connections per target.
+
+    @ivar pools: the pools, by L{Target.key<twistproxy.upstreams.Target>}.
+    """
+
+    def __init__(
+        self,
+        dialer: Any,
+        wheel: IWheelLike,
+        *,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        settings: PoolSettings | None = None,
+    ) -> None:
+        """
+        @param dialer: makes connections, an L{IDialer<twistproxy.interfaces.IDialer>}.
+        @param wheel: measures the limits of time.
+        """
+        timeouts = timeouts or Timeouts()
+        self.pools: dict[Hashable, Pool] = {}
+        self._dialer = dialer
+        self._settings = settings or PoolSettings()
+        self._context = ClientContext(wheel, limits or Limits(), timeouts)
+        self._connectTicks = ticksOf(wheel, timeouts.connect)
+        self._queueTicks = ticksOf(wheel, timeouts.queue)
+        self._closed = False
+
+    def begin(self, outbound: OutboundRequest, receiver: Any) -> None:
+        """
+        See L{ICallbackTransport.begin<twistproxy.interfaces.ICallbackTransport>}.
+        """
+        target = outbound.upstream
+        if target is None:
+            receiver.roundTripFailed(HookFailed("transport", "the request names no upstream"))
+            return
+        pool = self.pools.get(target.key)
+        if pool is None:
+            if self._closed:
+                receiver.roundTripFailed(Unavailable("the transport is closed"))
+                return
+            pool = self._makePool(outbound)
+        pool.begin(outbound, receiver)
+
+    def _makePool(self, outbound: OutboundRequest) -> Pool:
+        target = outbound.upstream
+        assert target is not None
+        if len(self.pools) >= MAX_POOLS:
+            for key in [key for key, pool in self.pools.items() if not pool.connections]:
+                del self.pools[key]
+        pool = Pool(target, self._dialer, self._context, self._settings, self._connectTicks, self._queueTicks)
+        self.pools[target.key] = pool
+        return pool
+
+    def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
+        """
+        See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
+        """
+        receiver = _Receiver(outbound)
+        self.begin(outbound, receiver)
+        return receiver.result
+
+    def close(self) -> None:
+        """
+        Close idle connections now and the others as they become free.
+        """
+        self._closed = True
+        for pool in self.pools.values():
+            pool.close()
+
+    def cut(self) -> None:
+        """
+        Close every connection now.
+        """
+        self._closed = True
+        for pool in list(self.pools.values()):
+            pool.cut()
+
+
+@implementer(IRoundTripReceiver)
+class _Receiver:
+    """
+    Gives the outcome of L{PooledTransport.begin} as a Deferred.
+
+    @ivar result: a Deferred of the response; cancelling it aborts the request.
+    """
+
+    def __init__(self, outbound: OutboundRequest) -> None:
+        self._outbound = outbound
+        self.result: Deferred[Any] = Deferred(self._cancel)
+
+    def informationalReceived(self, response: Response) -> None:
+        """
+        Pass an interim response on to whoever asked for them.
+        """
+        if self._outbound.onInformational is not None:
+            self._outbound.onInformational(response)
+
+    def responseReceived(self, response: Response) -> None:
+        """
+        See L{IRoundTripReceiver.responseReceived<twistproxy.interfaces.IRoundTripReceiver>}.
+        """
+        self.result.callback(response)
+
+    def roundTripFailed(self, error: ProxyError) -> None:
+        """
+        See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
+        """
+        self.result.errback(error)
+
+    def _cancel(self, deferred: Deferred[Any]) -> None:
+        carrier, self._outbound.carrier = self._outbound.carrier, None
+        if carrier is not None:
+            carrier.abort()

@@ -1,0 +1,323 @@
+# -*- test-case-name: tests.wire.test_h1head -*-
+"""
+HTTP/1.1 heads: split, classify, frame.
+
+The hot path of a proxy is reading heads that look like the last ones.  A head is split into lines, and each line looked up in one bounded
+dictionary of lines that were seen before and found valid; only a new line is validated and classified.  Lines with credentials are
+never remembered.
+
+Our rule is simpler than RFC 9112's: a line ends in CRLF and nothing else, a name is a token followed at once by a colon, and there is no
+line folding.  A lone CR or LF ends up inside a line, where no value may hold it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from twistproxy.errors import MalformedMessage
+from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, Headers, lineName
+from twistproxy.message import Field, Peer, Request, UpstreamResponse
+from twistproxy.rules.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    DATE,
+    EXPECT,
+    FORWARDING,
+    HOST,
+    KNOWN,
+    NOT_IN_TRAILERS,
+    REQUEST_ID,
+    SECRET,
+    TRANSFER_ENCODING,
+    UPGRADE,
+)
+from twistproxy.rules.framing import contentLength, hasNoBody, transferCoding
+from twistproxy.rules.hopbyhop import connectionOptions, withoutH2C, withoutNamed
+from twistproxy.rules.validity import originForm, requestLine, validHost, validUpgrade
+
+#: A field that is forwarded as it came and that no rule looks at.
+_ORDINARY: Field = (0, True, b"", b"")
+
+#: What is remembered: 8192 lines of at most 256 bytes, so at most a few MiB whoever sends them.
+_MAX_LINES = 8192
+_MAX_LINE = 256
+_lines: dict[bytes, Field] = {}
+_names: dict[bytes, tuple[int, bool, bytes]] = {}
+_statuses: dict[bytes, tuple[int, bytes, int]] = {}
+
+_isToken = TOKEN.fullmatch
+_hasControl = NOT_IN_VALUE.search
+_statusLine = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
+_bareLF = re.compile(rb"(?<!\r)\n").search
+
+
+def _classify(line: bytes) -> Field:
+    """
+    Validate one header line and look up what is known of its field.
+
+    @raise MalformedMessage: if it is invalid.
+    """
+    name, colon, value = line.partition(b":")
+    known = _names.get(name)
+    if known is None:
+        if not colon:
+            raise MalformedMessage("a header line without a colon")
+        if _isToken(name) is None:
+            raise MalformedMessage(
+                "a folded header line" if line[:1] in (b" ", b"\t") else "a header name that is no token"
+            )
+        lower = name.lower()
+        known = (*KNOWN.get(lower, (0, True)), lower)
+        if len(name) <= 64:
+            if len(_names) >= 4096:
+                _names.clear()
+            _names[name] = known
+    if not colon:
+        raise MalformedMessage("a header line without a colon")
+    value = value.strip(OWS)
+    if _hasControl(value):
+        raise MalformedMessage("a control character in a header value")
+    kind, kept, lower = known
+    field = (kind, kept, lower, value) if kind else _ORDINARY
+    if len(line) <= _MAX_LINE and lower not in SECRET:
+        if len(_lines) >= _MAX_LINES:
+            _lines.clear()
+        _lines[line] = field
+    return field
+
+
+def _scan(lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
+    """
+    Classify the header lines of a head.
+
+    @return: the lines that may be forwarded, and the classified fields.
+    @raise MalformedMessage: if one is invalid.
+    """
+    forward: list[bytes] = []
+    fields: list[Field] = []
+    add = forward.append
+    get = _lines.get
+    for line in lines:
+        field = get(line)
+        if field is None:
+            field = _classify(line)
+        if field[0] == 0:
+            add(line)
+        else:
+            fields.append(field)
+            if field[1]:
+                add(line)
+    return forward, fields
+
+
+def headFault(head: bytes, start: int) -> str | None:
+    """
+    Look at an incomplete head for what can never become a good one, so that the sender hears of it now and not when time runs out.
+
+    @param head: what has come.
+    @param start: where the part begins that was not looked at yet.
+    """
+    if _bareLF(head, start):
+        return "a line that ends without CR"
+    return None
+
+
+def parseRequest(head: bytes, peer: Peer, maxFields: int) -> Request:
+    """
+    Parse a request head.
+
+    @param head: request line and header lines, without the empty line at the end.
+    @param peer: who sent it.
+    @param maxFields: the largest number of header fields.
+    @return: the request; its C{fault} is not set, its body not yet known.
+    @raise MalformedMessage: if it must be refused.
+    """
+    lines = head.split(b"\r\n")
+    method, target, minor = requestLine(lines[0])
+    del lines[0]
+    if len(lines) > maxFields:
+        raise MalformedMessage(f"more than {maxFields} header fields", 431)
+    forward, fields = _scan(lines)
+    target, authority = originForm(method, target) if method != b"CONNECT" else (target, None)
+    request = Request(peer, method, target, minor, lines, forward, fields)
+    _interpret(request, fields)
+    if authority is not None:
+        request.host = authority
+    elif not request.host and minor:
+        raise MalformedMessage("no Host")
+    return request
+
+
+def _interpret(request: Request, fields: list[Field]) -> None:
+    """
+    Draw from the classified fields what the request means for its connection: host, framing, persistence, upgrade.
+    """
+    minor = request.minor
+    host: bytes | None = None
+    length: int | None = None
+    chunked = False
+    options: frozenset[bytes] = frozenset()
+    named: frozenset[bytes] = frozenset()
+    upgrade: bytes | None = None
+    for kind, _, _, value in fields:
+        if kind == HOST:
+            if host is not None:
+                raise MalformedMessage("two Host fields")
+            if not validHost(value):
+                raise MalformedMessage("an invalid Host")
+            host = value
+        elif kind == CONNECTION:
+            more, names = connectionOptions(value)
+            options |= more
+            named |= names
+        elif kind == CONTENT_LENGTH:
+            length = _sameLength(length, contentLength(value))
+        elif kind == TRANSFER_ENCODING:
+            if chunked:
+                raise MalformedMessage("two Transfer-Encoding fields")
+            transferCoding(value, minor)
+            chunked = True
+        elif kind == UPGRADE:
+            upgrade = value if upgrade is None else upgrade + b", " + value
+        elif kind == EXPECT and not minor:
+            # RFC 9110 10.1.1: to be ignored in HTTP/1.0; forwarded in 1.1 it would ask for a 100.
+            named |= {b"expect"}
+    if chunked and length is not None:
+        raise MalformedMessage("Content-Length together with Transfer-Encoding")
+    request.host = host or b""
+    request.length = None if chunked else (length or 0)
+    request.keepAlive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+    if upgrade is not None and minor and b"upgrade" in options:
+        if not validUpgrade(upgrade):
+            raise MalformedMessage("an Upgrade field with unprintable characters")
+        request.upgrade = withoutH2C(upgrade)
+    if named:
+        request.forward = withoutNamed(request.forward, named)
+        # so that rules which look at the fields do not see them either
+        request.fields = [field for field in fields if field[2] not in named]
+
+
+def _sameLength(known: int | None, length: int) -> int:
+    if known is not None and known != length:
+        raise MalformedMessage("two different Content-Length fields")
+    return length
+
+
+def parseStatusLine(line: bytes) -> tuple[int, bytes, int]:
+    """
+    @param line: a status line without its CRLF.
+    @return: status, reason phrase, minor version.
+    @raise MalformedMessage: if it is malformed, or not of HTTP/1.
+    """
+    known = _statuses.get(line)
+    if known is None:
+        match = _statusLine(line)
+        if match is None:
+            raise MalformedMessage("a malformed status line")
+        known = (int(match[2]), match[3] or b"", 0 if match[1] == b"0" else 1)
+        if len(line) <= 64 and len(_statuses) < 512:
+            _statuses[line] = known
+    return known
+
+
+class ResponseHead:
+    """
+    A parsed response head and what it means for the connection it came over.
+
+    @ivar response: the response.
+    @ivar length: the length of its body in bytes; 0 for none; C{None} if it is chunked or ends with the connection.
+    @ivar chunked: whether it is chunked.
+    @ivar keepAlive: whether the connection can be used again after it.
+    """
+
+    __slots__ = ("chunked", "keepAlive", "length", "response")
+
+    def __init__(self, response: UpstreamResponse, length: int | None, chunked: bool, keepAlive: bool) -> None:
+        self.response = response
+        self.length = length
+        self.chunked = chunked
+        self.keepAlive = keepAlive
+
+
+def parseResponse(head: bytes, method: bytes, connection: object, maxFields: int) -> ResponseHead:
+    """
+    Parse a response head.
+
+    @param head: status line and header lines, without the empty line at the end.
+    @param method: the method of the request it answers.
+    @param connection: what it came over.
+    @param maxFields: the largest number of header fields.
+    @raise MalformedMessage: if it cannot be forwarded faithfully.
+    """
+    lines = head.split(b"\r\n")
+    status, reason, minor = parseStatusLine(lines[0])
+    del lines[0]
+    if len(lines) > maxFields:
+        raise MalformedMessage(f"more than {maxFields} header fields")
+    forward, fields = _scan(lines)
+    response = UpstreamResponse(status, reason, minor, Headers(forward), connection)
+    length: int | None = None
+    chunked = False
+    options: frozenset[bytes] = frozenset()
+    names: frozenset[bytes] = frozenset()
+    passing = False
+    for kind, _, _, value in fields:
+        if kind == DATE:
+            response.dated = True
+        elif kind == CONTENT_LENGTH:
+            length = _sameLength(length, contentLength(value))
+        elif kind == CONNECTION:
+            more, named = connectionOptions(value)
+            options |= more
+            names |= named
+        elif kind == TRANSFER_ENCODING:
+            if chunked:
+                raise MalformedMessage("two Transfer-Encoding fields")
+            transferCoding(value, minor)
+            chunked = True
+        elif kind == UPGRADE:
+            response.upgrade = value
+        elif kind in _PASS_IN_RESPONSES:
+            passing = True
+    if chunked and length is not None:
+        raise MalformedMessage("Content-Length together with Transfer-Encoding")
+    if hasNoBody(method, status):
+        response.contentLength = length if status != 204 and status >= 200 else None
+        length, chunked = 0, False
+    if passing:
+        response.headers.lines = [line for line in lines if lineName(line) not in _NOT_IN_RESPONSES]
+    if names:
+        response.headers.lines = withoutNamed(response.headers.lines, names)
+    # Only a length that is known from the head leaves the connection at a known place.
+    keepAlive = (
+        b"close" not in options and (minor == 1 or b"keep-alive" in options) and (chunked or length is not None)
+    )
+    return ResponseHead(response, length, chunked, keepAlive)
+
+
+# What a client may claim about itself is taken out of requests; in a response the same names are the upstream's own.
+_PASS_IN_RESPONSES = frozenset((FORWARDING, REQUEST_ID))
+_NOT_IN_RESPONSES = frozenset(
+    name for name, (kind, kept) in KNOWN.items() if not kept and kind not in _PASS_IN_RESPONSES
+)
+
+
+def parseTrailers(block: bytes, maxFields: int) -> list[bytes]:
+    """
+    Parse the trailer section of a chunked message.
+
+    @param block: its lines, without the empty line at the end.
+    @return: the lines that may be forwarded: forbidden ones (RFC 9110 6.5.1) are dropped.
+    @raise MalformedMessage: if one is invalid, or there are too many.
+    """
+    if not block:
+        return []
+    lines = block.split(b"\r\n")
+    if len(lines) > maxFields:
+        raise MalformedMessage(f"more than {maxFields} trailer fields", 431)
+    kept = []
+    for line in lines:
+        _classify(line)
+        if line.partition(b":")[0].lower() not in NOT_IN_TRAILERS:
+            kept.append(line)
+    return kept

@@ -1,0 +1,571 @@
+# -*- test-case-name: tests.wire.test_h1server -*-
+"""
+The server side of HTTP/1.1: one downstream connection.
+
+A connection is in one of six phases::
+
+    HEAD --head complete--> BUSY --settled--> HEAD                the ordinary way round
+                             |  `--settled, body still coming--> DISCARD --its end--> HEAD
+                             |--101--> TUNNEL
+                             `--settled, cannot be used again--> LINGER --> CLOSED
+
+Requests are served one at a time: what a client sends behind its request is held, unparsed and bounded, until the exchange has
+settled.  A request that cannot be read becomes an exchange like any other, with its C{fault} set, so that one place decides what
+the client gets and one place logs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistproxy.deadlines import Timed
+from twistproxy.errors import ClientError, MalformedMessage, Stage
+from twistproxy.interfaces import IDownstream, IHangUpListener
+from twistproxy.message import Peer, Request, Response, TunnelEnd
+from twistproxy.rules.fields import EXPECT
+from twistproxy.rules.framing import hasNoBody
+from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
+from twistproxy.wire.chunked import ChunkedReader
+from twistproxy.wire.context import ServerContext
+from twistproxy.wire.h1head import headFault, parseRequest
+from twistproxy.rules.validity import looksHopeless, requestLine
+
+HEAD, BUSY, DISCARD, TUNNEL, LINGER, CLOSED = range(6)
+
+_statusLines: dict[tuple[int, bytes], bytes] = {}
+
+
+def statusLine(status: int, reason: bytes) -> bytes:
+    """
+    @return: the status line of a response, without its CRLF.
+    """
+    line = _statusLines.get((status, reason))
+    if line is None:
+        line = b"HTTP/1.1 %d %b" % (status, reason)
+        if len(_statusLines) < 512 and len(reason) <= 64:
+            _statusLines[(status, reason)] = line
+    return line
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IDownstream, IHangUpListener)
+class H1Server(Timed):
+    """
+    One downstream connection.
+
+    @ivar peer: the client.
+    @ivar served: how many exchanges it has begun.
+    """
+
+    __slots__ = (
+        "__weakref__", "_body", "_buffer", "_context", "_exchange", "_persist", "_phase", "_producer", "_request", "_scanned",
+        "_serving", "_unsent", "_writable", "_writer", "factory", "peer", "served", "transport",
+    )  # fmt: skip
+
+    def __init__(self, context: ServerContext) -> None:
+        super().__init__()
+        self._context = context
+        self._phase = HEAD
+        self._buffer = b""
+        self._scanned = 0
+        self._exchange: Any = None
+        self._request: Any = None
+        self._body: BodyReader | None = None
+        self._writer: BodyWriter | None = None
+        self._producer: Any = None
+        self._persist = True
+        self._serving = False
+        self._writable = True
+        self._unsent = 0
+        self.served = 0
+        self.factory: Any = None
+        self.transport: Any = None
+
+    # -- IProtocol
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        See L{IProtocol.makeConnection<twisted.internet.interfaces.IProtocol>}.
+        """
+        self.transport = transport
+        address = transport.getPeer()
+        self.peer = Peer(getattr(address, "host", ""), getattr(address, "port", 0), self._context.scheme)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        """
+        The connection stands; its first request may take as long as one on a connection that is kept alive.
+        """
+        context = self._context
+        context.connections.add(self)
+        context.wheel.schedule(self, context.keepAliveTicks)
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Give what was read to whatever the connection is about.
+        """
+        phase = self._phase
+        if phase == HEAD:
+            self._serve(data)
+        elif self._body is not None:
+            self._bodyReceived(data)
+        elif phase == BUSY:
+            self._buffer += data
+            if len(self._buffer) > self._context.limits.held:
+                self.transport.pauseProducing()
+        elif phase == LINGER:
+            self._scanned += len(data)
+            if self._scanned > self._context.limits.discarded:
+                self._close(abort=True)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The connection is gone; what ran on it is cancelled.
+        """
+        self._phase = CLOSED
+        context = self._context
+        context.wheel.cancel(self)
+        context.connections.discard(self)
+        self._producer = None
+        self._buffer = b""
+        body, self._body = self._body, None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.clientLeft()
+        if body is not None:
+            body.failed(ClientError("the client closed its connection inside the body", 400, Stage.SEND))
+        self._request = self._writer = None
+        if context.emptied is not None and not context.connections:
+            context.emptied()
+
+    def readConnectionLost(self) -> None:
+        """
+        End of file.  In a tunnel it travels on; anywhere else a client that half-closes counts as gone, as in Go and nginx (B7.1).
+        """
+        if self._phase == TUNNEL:
+            if self._body is not None:
+                self._body.finished()
+        else:
+            self._gone()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our side is closed, which only we do.
+        """
+
+    def peerHungUp(self, reset: bool) -> None:
+        """
+        The client has gone while we do not read.
+        """
+        if reset or self._phase != TUNNEL:
+            self._gone()
+
+    def _gone(self) -> None:
+        if self._phase == LINGER or self._exchange is None:
+            self._close()
+            return
+        self._phase = CLOSED
+        exchange, self._exchange = self._exchange, None
+        self.transport.abortConnection()
+        exchange.clientLeft()
+
+    # -- requests
+
+    def _serve(self, data: bytes) -> None:
+        """
+        Serve what has come, request after request, as long as each is settled at once.
+        """
+        if self._buffer:
+            data = self._buffer + data
+        self._serving = True
+        while data and self._phase == HEAD:
+            if data[:1] == b"\r" and data[:2] in (b"\r", b"\r\n"):
+                # RFC 9112 2.2: an empty line before a request is ignored
+                if len(data) == 1:
+                    self._buffer = data
+                    break
+                data = data[2:]
+                self._buffer = b""
+                continue
+            limits = self._context.limits
+            end = data.find(b"\r\n\r\n", self._scanned)
+            if end < 0 or end > limits.head:
+                self._incomplete(data)
+                break
+            self._buffer = b""
+            self._scanned = 0
+            if end > limits.requestLine and data.find(b"\r\n") > limits.requestLine:
+                self._refuse(MalformedMessage("the request line is too long", 414), data)
+                break
+            try:
+                request = parseRequest(data[:end], self.peer, limits.requestFields)
+                self._frame(request, data[end + 4 :])
+            except MalformedMessage as fault:
+                self._refuse(fault, data)
+                break
+            self._begin(request)
+            data = self._buffer
+        self._serving = False
+
+    def _incomplete(self, data: bytes) -> None:
+        """
+        Keep the beginning of a head, unless it can be seen already that nothing good will come of it.
+        """
+        limits = self._context.limits
+        lineEnd = data.find(b"\r\n")
+        fault = None
+        if (len(data) if lineEnd < 0 else lineEnd) > limits.requestLine:
+            fault = MalformedMessage("the request line is too long", 414)
+        elif len(data) > limits.head:
+            fault = MalformedMessage("the request head is too large", 431)
+        elif lineEnd < 0 and looksHopeless(data):
+            fault = MalformedMessage("this is not HTTP; TLS perhaps, on a cleartext port")
+        elif (reason := headFault(data, max(0, self._scanned - 1))) is not None:
+            fault = MalformedMessage(reason)
+        elif lineEnd >= 0 and self._scanned <= lineEnd + 1:
+            try:
+                requestLine(data[:lineEnd])
+            except MalformedMessage as error:
+                fault = error
+        if fault is not None:
+            self._refuse(fault, data)
+            return
+        if not self._buffer:
+            self._context.wheel.schedule(self, self._context.headTicks)
+        self._buffer = data
+        self._scanned = max(0, len(data) - 3)
+
+    def _frame(self, request: Request, rest: bytes) -> None:
+        """
+        Divide what came behind a head into the request's body and what follows.
+        """
+        length = request.length
+        if length == 0:
+            self._buffer = rest
+        elif length is not None:
+            if len(rest) >= length:
+                request.body = rest[:length]
+                self._buffer = rest[length:]
+            else:
+                self._body = request.body = BodyReader(self.transport, length, rest)
+        else:
+            limits = self._context.limits
+            chunks = ChunkedReader(limits.head, limits.requestFields)
+            payload = chunks.feed(rest)
+            if chunks.done:
+                request.body = payload
+                request.trailers = chunks.trailers
+                self._buffer = chunks.rest
+            else:
+                self._body = request.body = BodyReader(self.transport, CHUNKED, payload, chunks)
+
+    def _begin(self, request: Request) -> None:
+        """
+        Start the exchange of a request.
+        """
+        context = self._context
+        self._phase = BUSY
+        self._request = request
+        self._persist = request.keepAlive and not context.draining
+        self._writer = None
+        self.served += 1
+        if self._body is not None:
+            context.wheel.schedule(self, context.bodyTicks)
+        self._exchange = exchange = context.begin(self, request)
+        exchange.start()
+
+    def _refuse(self, fault: MalformedMessage, data: bytes, timeout: str | None = None) -> None:
+        """
+        Start an exchange for a request that cannot be read; nothing behind it is looked at.
+        """
+        self._buffer = b""
+        self._scanned = 0
+        self._body = None
+        first = data.split(b"\n", 1)[0].strip(b"\r")[:256].split(b" ")
+        request = Request(self.peer, first[0], first[1] if len(first) > 1 else b"", 1, [], [], [])
+        request.fault = ClientError(fault.reason, fault.status, Stage.HEAD, timeout)
+        self._begin(request)
+
+    def _bodyReceived(self, data: bytes) -> None:
+        """
+        A piece of a request body, or of what goes through a tunnel.
+        """
+        body = self._body
+        assert body is not None
+        context = self._context
+        try:
+            rest = body.received(data)
+        except MalformedMessage as fault:
+            self._persist = False
+            self._body = None
+            body.failed(ClientError(fault.reason, fault.status, Stage.SEND))
+            if self._phase == DISCARD:
+                self._close()
+            return
+        if self._phase == CLOSED or self._phase == TUNNEL:
+            return
+        if rest is None:
+            if self._phase == BUSY:
+                context.wheel.schedule(self, context.bodyTicks)
+            if body.dropped > context.limits.discarded:
+                self._persist = False
+                if self._phase == DISCARD:
+                    self._close()
+                else:
+                    self.transport.pauseProducing()
+            return
+        self._body = None
+        self._buffer = rest
+        if self._phase == DISCARD:
+            self._next()
+        else:
+            body.finished()
+
+    # -- IDownstream
+
+    def sendInformational(self, status: int, reason: bytes, lines: list[bytes]) -> None:
+        """
+        See L{IDownstream.sendInformational}.  RFC 9110 15.2: none to an HTTP/1.0 client.
+        """
+        if self._request.minor and self._phase == BUSY:
+            self.transport.write(b"\r\n".join((statusLine(status, reason), *lines, b"", b"")))
+
+    def sendHead(self, response: Response, length: int | None, content: bytes, end: bool) -> None:
+        """
+        See L{IDownstream.sendHead}.
+        """
+        request = self._request
+        lines = [statusLine(response.status, response.reason)]
+        lines += response.headers.lines
+        if hasNoBody(request.method, response.status):
+            if response.contentLength is not None and response.status != 204:
+                lines.append(b"Content-Length: %d" % response.contentLength)
+            length = 0
+            content = b""
+        elif length is not None:
+            lines.append(b"Content-Length: %d" % length)
+        elif request.minor:
+            lines.append(b"Transfer-Encoding: chunked")
+            length = CHUNKED
+            content = chunk(content) + b"0\r\n\r\n" if end else chunk(content)
+        else:
+            self._persist = False
+            length = UNTIL_CLOSE
+        if self._body is not None and not self._body.ended and self._bodyWithheld():
+            self._persist = False
+        if not self._persist:
+            lines.append(b"Connection: close")
+        elif not request.minor:
+            lines.append(b"Connection: keep-alive")
+        lines.append(b"")
+        lines.append(content)
+        self._writer = writer = BodyWriter(self.transport, length if length < 0 else length - len(content))
+        if end:
+            writer.complete = True
+        elif not writer.complete:
+            context = self._context
+            context.wheel.schedule(self, context.writeTicks)
+        self.transport.write(b"\r\n".join(lines))
+
+    def _bodyWithheld(self) -> bool:
+        """
+        @return: whether the client may be waiting for a 100, so that nobody can say whether a body will follow the final
+            response or not (RFC 9110 10.1.1).
+        """
+        return any(field[0] == EXPECT for field in self._request.fields)
+
+    def write(self, data: bytes) -> None:
+        """
+        See L{IDownstream.write}.
+        """
+        if self._writer is not None:
+            self._writer.write(data)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        """
+        See L{IDownstream.finish}.
+        """
+        if self._writer is not None:
+            self._writer.finish(trailers)
+
+    def abort(self) -> None:
+        """
+        See L{IDownstream.abort}.  Without its terminal chunk, or short of its length, a body cannot be taken for complete; one
+        that ends with the connection can, unless the connection is reset.
+        """
+        if self._phase != CLOSED:
+            untilClose = self._writer is not None and self._writer.untilClose
+            self._close(abort=untilClose)
+
+    def setProducer(self, producer: Any) -> None:
+        """
+        See L{IDownstream.setProducer}.
+        """
+        self._producer = producer
+        if producer is not None and not self._writable:
+            producer.pauseProducing()
+
+    def switchProtocols(self, response: Response) -> TunnelEnd:
+        """
+        See L{IDownstream.switchProtocols}.
+        """
+        self._phase = TUNNEL
+        self._context.wheel.cancel(self)
+        held, self._buffer = self._buffer, b""
+        lines = [statusLine(101, response.reason), *response.headers.lines, b"", b""]
+        self.transport.write(b"\r\n".join(lines))
+        self._body = BodyReader(self.transport, UNTIL_CLOSE, held)
+        return TunnelEnd(
+            self._body, TunnelSink(self.transport, self.setProducer), self._close, self.transport.abortConnection
+        )
+
+    def exchangeEnded(self) -> None:
+        """
+        See L{IDownstream.exchangeEnded}.
+        """
+        self._exchange = None
+        self._producer = None
+        if self._phase == CLOSED or self._phase == TUNNEL:
+            return
+        if not self._persist or self._writer is None or not self._writer.complete:
+            self._close()
+        elif self._body is not None and not self._body.ended:
+            self._phase = DISCARD
+            self._context.wheel.schedule(self, self._context.discardTicks)
+            self._body.stopProducing()
+        else:
+            self._body = None
+            self._next()
+
+    def _next(self) -> None:
+        """
+        Be ready for the next request, which may be here already.
+        """
+        context = self._context
+        if context.draining:
+            self._close()
+            return
+        self._phase = HEAD
+        self._request = self._writer = None
+        context.wheel.schedule(self, context.keepAliveTicks)
+        if self._buffer and self._writable and not self._serving:
+            self.transport.resumeProducing()
+            self._serve(b"")
+
+    # -- IPushProducer, towards the transport
+
+    def pauseProducing(self) -> None:
+        """
+        The client does not keep up with what is sent to it.
+        """
+        self._writable = False
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """
+        The client has caught up.
+        """
+        self._writable = True
+        if self._producer is not None:
+            self._producer.resumeProducing()
+        elif self._phase == HEAD and self._buffer and not self._serving:
+            self.transport.resumeProducing()
+            self._serve(b"")
+
+    def stopProducing(self) -> None:
+        """
+        The transport is going; C{connectionLost} follows.
+        """
+
+    # -- time and ending
+
+    def timedOut(self) -> None:
+        """
+        See L{Timed.timedOut<twistproxy.deadlines.Timed>}.
+        """
+        context = self._context
+        if self._phase == HEAD:
+            if self._buffer:
+                self._refuse(MalformedMessage("the request head took too long", 408), self._buffer, "requestHead")
+            else:
+                self._close()
+        elif self._phase == DISCARD:
+            self._close()
+        elif self._phase in (LINGER, CLOSED):
+            # a client that is still taking its response may have the time it needs for that
+            if self._stalled() or not self._unsent:
+                self.transport.abortConnection()
+            else:
+                context.wheel.schedule(self, context.writeTicks)
+        elif self._phase == BUSY:
+            body = self._body
+            if body is not None and not body.ended and not body.paused:
+                self._persist = False
+                self._body = None
+                body.failed(ClientError("the request body stalled", 408, Stage.SEND, "requestBody"))
+            elif self._stalled():
+                exchange, self._exchange = self._exchange, None
+                self._phase = CLOSED
+                self.transport.abortConnection()
+                exchange.clientLeft("write")
+            else:
+                context.wheel.schedule(self, context.writeTicks)
+
+    def _stalled(self) -> bool:
+        """
+        @return: whether the client has taken nothing since this was last asked.
+        """
+        unsent = getattr(self.transport, "unsentBytes", None)
+        if unsent is None:
+            # a stock transport does not tell; one that has paused us for so long has sent next to nothing
+            unsent = 0 if self._writable else 1
+        stalled = unsent != 0 and unsent == self._unsent
+        self._unsent = unsent
+        return stalled
+
+    def drain(self) -> None:
+        """
+        The port is going down: close if nothing is asked of us.  A connection that has not brought a request yet may have one on its way.
+        """
+        if self._phase == HEAD and self.served and not self._buffer:
+            self._close()
+
+    def cut(self) -> None:
+        """
+        End it now, whatever it does.
+        """
+        self.transport.abortConnection()
+
+    def _close(self, abort: bool = False) -> None:
+        """
+        Close the connection.  If the client may still be sending, only our side at first: closing with unread bytes resets
+        the connection, and the reset overtakes the response (RFC 9112 9.6).
+        """
+        phase, self._phase = self._phase, CLOSED
+        transport = self.transport
+        if abort:
+            transport.abortConnection()
+        elif phase in (BUSY, DISCARD) and (self._buffer or self._body is not None or not self._clean()):
+            self._phase = LINGER
+            self._body = None
+            self._buffer = b""
+            self._scanned = 0
+            self._context.wheel.schedule(self, self._context.discardTicks)
+            transport.resumeProducing()
+            transport.unregisterProducer()
+            transport.loseWriteConnection()
+        else:
+            self._context.wheel.schedule(self, self._context.writeTicks)
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def _clean(self) -> bool:
+        """
+        @return: whether the last request was read to its end.
+        """
+        return self._request is None or self._request.fault is None
