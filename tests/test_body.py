@@ -78,7 +78,7 @@ class Noting:
 
 def outcome(deferred: Deferred[bytes]) -> list[Any]:
     """
-    @return: a list that what the Deferred fires with is, or will be, put into; exceptions without their Failure.
+    @return: a list into which the Deferred's result will be put, an exception without its Failure.
     """
     fired: list[Any] = []
     deferred.addBoth(lambda result: fired.append(result.value if isinstance(result, Failure) else result))

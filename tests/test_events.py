@@ -35,7 +35,10 @@ def test_nothingHasHappened() -> None:
 
 def test_describe() -> None:
     """The head is noted; the client is the peer until somebody knows better (B2.5)."""
-    fields = [(USER_AGENT, True, b"user-agent", b"curl"), (USER_AGENT, True, b"user-agent", b"other")]
+    fields = [
+        (USER_AGENT, True, b"user-agent", b"curl", None),
+        (USER_AGENT, True, b"user-agent", b"other", None),
+    ]
     request = Request(Peer("192.0.2.1"), b"GET", b"/x?y", 0, [], [], fields)
     request.host = b"example.com"
     record = recordAt(5.0)

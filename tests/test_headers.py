@@ -161,6 +161,7 @@ def test_copyIsAnother() -> None:
     copy = headers.copy()
     copy.add("B", "2")
     headers.set("A", "3")
+    headers.copy().lines.append(b"C: 4")
     assert copy.lines == [b"A: 1", b"B: 2"]
     assert headers.lines == [b"A: 3"]
 
@@ -176,7 +177,7 @@ def test_editLeavesTheGivenListAlone() -> None:
 
 
 def test_equality() -> None:
-    """Two are equal when they hold the same fields in the same order; letter case and padding do not count."""
+    """Two are equal when they hold the same fields in order; letter case and padding do not count."""
     assert Headers([b"A:1", b"B: 2"]) == Headers([b"a: 1 ", b"b:2"])
     assert Headers([b"A: 1", b"B: 2"]) != Headers([b"B: 2", b"A: 1"])
     assert Headers([b"A: x"]) != Headers([b"A: X"])

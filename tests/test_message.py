@@ -40,7 +40,7 @@ def test_target(target: bytes, path: bytes, query: bytes) -> None:
 
 
 def test_request() -> None:
-    """A request begins without body, upgrade or fault, and its connection is not to be kept unless that is found."""
+    """A request begins without body, upgrade or fault, and its connection is not to be kept."""
     request = requestFor(b"/")
     assert (request.host, request.length, request.body, request.trailers) == (b"", 0, b"", [])
     assert (request.upgrade, request.fault, request.keepAlive) == (None, None, False)
@@ -51,6 +51,7 @@ def test_headersAreAView() -> None:
     """B2.1: whatever a hook does to the headers of a request, the request stays as it came."""
     lines = [b"A: 1"]
     request = requestFor(b"/", lines)
+    request.headers.lines.append(b"A: 0")
     request.headers.set("A", "2")
     request.headers.add("B", "3")
     assert request.lines == [b"A: 1"]
@@ -66,7 +67,7 @@ def test_peer() -> None:
 
 
 def test_outbound() -> None:
-    """An outbound request begins with nothing that its maker did not ask for, trailers of its own among it."""
+    """An outbound request begins with nothing that its maker did not ask for, and shares nothing."""
     target = Target("http", "up", 8080)
     record = ExchangeRecord(lambda: 1.0)
     one = OutboundRequest(b"GET", b"/", target, b"up", Headers(), b"", record)
@@ -160,6 +161,6 @@ def test_upstreamResponse() -> None:
     ids=lambda made: type(made).__name__,
 )
 def test_slotted(made: Any) -> None:
-    """One of each is made for every exchange, so none has a dictionary, and a misspelt attribute is an error."""
+    """One of each is made per exchange, so none has a dictionary: a misspelt attribute is an error."""
     with pytest.raises(AttributeError):
         made.notAnAttribute = 1

@@ -89,7 +89,7 @@ def test_value() -> None:
     ],
 )
 def test_whatCannotBeMade(arguments: tuple[Any, ...], complaint: str) -> None:
-    """Nothing that a director builds a target of can end a line in the head, or be read as another part of it."""
+    """Nothing that a director builds a target of can end a line in the head, or become another part."""
     with pytest.raises(ValueError, match=complaint):
         Target(*arguments)
 

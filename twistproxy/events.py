@@ -46,8 +46,8 @@ class ExchangeRecord:
 
     __slots__ = (
         "client", "clock", "connected", "directed", "ended", "error", "fields", "host", "method", "minor",
-        "peer", "requestBytes", "requestID", "responded", "responseBytes", "reused", "started", "status", "target",
-        "tries", "tunnelled", "upstream",
+        "peer", "requestBytes", "requestID", "responded", "responseBytes", "reused", "started", "status",
+        "target", "tries", "tunnelled", "upstream",
     )  # fmt: skip
 
     error: ProxyError | None
@@ -85,7 +85,7 @@ class ExchangeRecord:
         @param kind: a kind of L{twistproxy.rules.fields} that is classified (User-Agent, Referer).
         @return: the value of the request's first field of that kind, or C{None}.
         """
-        for known, _, _, value in self.fields:
+        for known, _, _, value, _ in self.fields:
             if known == kind:
                 return value
         return None

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from twistproxy.events import ExchangeRecord
     from twistproxy.upstreams import Target
 
-#: One classified header field: kind, whether it is forwarded as it came, lower-case name, value.
-Field: TypeAlias = "tuple[int, bool, bytes, bytes]"
+#: One classified header field: kind, whether it is forwarded as it came, lower-case name, value, and what the
+#: value means (for the kinds that decide about framing and persistence; None for the others).
+Field: TypeAlias = "tuple[int, bool, bytes, bytes, Any]"
 
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -77,7 +78,7 @@ class Request:
     body: Any
     fault: ProxyError | None
 
-    def __init__(  # noqa: PLR0917 (by position, because it is cheaper)
+    def __init__(
         self,
         peer: Peer,
         method: bytes,
@@ -157,7 +158,7 @@ class OutboundRequest:
         "record", "replayed", "target", "timeouts", "trailers", "upgrade", "upstream",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0917 (by position, because it is cheaper)
+    def __init__(
         self,
         method: bytes,
         target: bytes,
@@ -194,10 +195,12 @@ class Response:
     @ivar headers: its fields; framing is not among them.
     @ivar body: C{bytes}, or an L{IBody<twistproxy.interfaces.IBody>}.
     @ivar trailers: trailer lines behind a body of C{bytes}.
+    @ivar dated: whether it is known to have a Date.
+    @ivar chunked: whether to send its body in chunks although all of it is here: it came so.
     @ivar contentLength: what Content-Length says where there is no body (HEAD, 304), or C{None}.
     """
 
-    __slots__ = ("body", "contentLength", "headers", "reason", "status", "trailers")
+    __slots__ = ("body", "chunked", "contentLength", "dated", "headers", "reason", "status", "trailers")
 
     def __init__(
         self,
@@ -218,6 +221,7 @@ class Response:
         self.reason = REASONS.get(status, b"") if reason is None else reason
         self.trailers: list[bytes] = []
         self.contentLength: int | None = None
+        self.dated = self.chunked = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
@@ -228,13 +232,11 @@ class UpstreamResponse(Response):
     A response that came from an upstream.
 
     @ivar minor: the upstream's minor HTTP version.
-    @ivar dated: whether it has a Date.
     @ivar upgrade: the protocol switched to (101), or C{None}.
-    @ivar chunked: whether its body, all of it here, came in chunks of unknown total length.
     @ivar connection: what it came over; has C{abort()}, and C{tunnel()} after a 101.
     """
 
-    __slots__ = ("chunked", "connection", "dated", "minor", "upgrade")
+    __slots__ = ("connection", "minor", "upgrade")
 
     def __init__(self, status: int, reason: bytes, minor: int, headers: Headers, connection: Any) -> None:
         self.status = status

@@ -261,4 +261,6 @@ class Ports:
             if isinstance(stopped, Deferred):
                 await stopped
         for factory in self.factories:
-            await until(lambda made=factory.made: all(p.lost or p.transport is None for p in made), "all lost")
+            await until(
+                lambda made=factory.made: all(p.lost or p.transport is None for p in made), "all lost"
+            )

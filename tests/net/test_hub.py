@@ -327,8 +327,10 @@ def test_uvloop() -> None:
     """The same on uvloop, where that is installed."""
     pytest.importorskip("uvloop", reason="uvloop is not installed")
     script = SCRIPT.format(module="asyncioreactor").replace(
-        "install()\n", "import asyncio, uvloop\nasyncio.set_event_loop(uvloop.new_event_loop())\n"
-        "install(asyncio.get_event_loop())\n", 1
+        "install()\n",
+        "import asyncio, uvloop\nasyncio.set_event_loop(uvloop.new_event_loop())\n"
+        "install(asyncio.get_event_loop())\n",
+        1,
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

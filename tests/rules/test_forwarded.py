@@ -40,10 +40,12 @@ def test_networks(name: str, meant: str) -> None:
     assert [str(network) for network in networks([name])] == [meant]
 
 
-@pytest.mark.parametrize("name", ["", "localhost", "10.0.0", "10.0.0.0/33", "10.0.0.1-9", " ::1", "010.0.0.1", "[::1]"])
+@pytest.mark.parametrize(
+    "name", ["", "localhost", "10.0.0", "10.0.0.0/33", "10.0.0.1-9", " ::1", "010.0.0.1", "[::1]"]
+)
 def test_noNetwork(name: str) -> None:
     """What is no network is said at start, with what to write instead."""
-    with pytest.raises(ValueError, match="10.0.0.0/8") as caught:
+    with pytest.raises(ValueError, match=r"10\.0\.0\.0/8") as caught:
         networks(["127.0.0.1", name])
     assert repr(name) in str(caught.value)
 
@@ -125,11 +127,18 @@ def test_clientAddress(peer: str, forwardedFor: list[bytes], client: str) -> Non
     assert clientAddress(peer, forwardedFor, TRUSTED) == client
 
 
-STRANGERS = st.ip_addresses().filter(lambda address: not isTrusted(str(address), TRUSTED)).map(str)
+STRANGERS = (
+    st.ip_addresses()
+    .filter(lambda address: getattr(address, "ipv4_mapped", None) is None)
+    .map(str)
+    .filter(lambda host: not isTrusted(host, TRUSTED))
+)
 HOPS = st.integers(1, 2**24 - 1).map(lambda number: str(ip_address(0x0A000000 + number)))
 CLAIMS = st.lists(
     st.lists(
-        st.sampled_from([b"203.0.113.9", b"10.9.9.9", b",", b" ", b"\t", b"[", b"]", b"%", b"unknown", b"::1", b":80"]),
+        st.sampled_from(
+            [b"203.0.113.9", b"10.9.9.9", b",", b" ", b"\t", b"[", b"]", b"%", b"unknown", b"::1", b":80"]
+        ),
         max_size=6,
     ).map(b"".join)
     | st.binary(max_size=12),
@@ -141,12 +150,10 @@ CLAIMS = st.lists(
 @given(STRANGERS, CLAIMS, st.lists(HOPS, max_size=4))
 @example("192.0.2.1", [b"10.0.0.1,"], ["10.0.0.1"])
 def test_strangersClaimsDoNotCount(stranger: str, claims: list[bytes], hops: list[str]) -> None:
-    """B2.4, B2.5: whatever a stranger claims, through however many trusted hops, the stranger is the client."""
+    """B2.4, B2.5: whatever a stranger claims, through any number of trusted hops, it is the client."""
     *way, peer = [stranger, *hops]
     forwardedFor = [*claims, *(address.encode() for address in way)]
-    expected = ip_address(stranger)
-    found = ip_address(clientAddress(peer, forwardedFor, TRUSTED))
-    assert found == (getattr(expected, "ipv4_mapped", None) if hops else None) or found == expected
+    assert clientAddress(peer, forwardedFor, TRUSTED) == stranger
 
 
 @settings(deadline=None)
@@ -170,7 +177,12 @@ def test_clientIsAnAddress(claims: list[bytes]) -> None:
             [b"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1", b"X-Forwarded-Host: a"],
         ),
         ([b"X-Forwarded-For: "], b"192.0.2.1", b"", [b"X-Forwarded-For: 192.0.2.1"]),
-        ([b"X-Forwarded-Proto: ftp", b"X-Forwarded-Host: z"], b"", b"", []),  # a UNIX socket, HTTP/1.0 without Host
+        (
+            [b"X-Forwarded-Proto: ftp", b"X-Forwarded-Host: z"],
+            b"",
+            b"",
+            [],
+        ),  # a UNIX socket, HTTP/1.0 without Host
         ([b"X-Forwarded-For: 1.1.1.1"], b"", b"a", [b"X-Forwarded-For: 1.1.1.1", b"X-Forwarded-Host: a"]),
         ([], b"2001:db8::1", b"[::1]:80", [b"X-Forwarded-For: 2001:db8::1", b"X-Forwarded-Host: [::1]:80"]),
         ([], b"fe80::1%eth0", b"", [b"X-Forwarded-For: fe80::1"]),  # a zone means nothing elsewhere
@@ -209,7 +221,7 @@ class Reader:
         self._text = text
         self._at = 0
 
-    def elements(self) -> list[dict[bytes, bytes]]:
+    def elements(self) -> list[list[tuple[bytes, bytes]]]:
         found = [self._element()]
         while self._at < len(self._text):
             self._white()
@@ -218,13 +230,11 @@ class Reader:
             found.append(self._element())
         return found
 
-    def _element(self) -> dict[bytes, bytes]:
-        pairs = dict([self._pair()])
+    def _element(self) -> list[tuple[bytes, bytes]]:
+        pairs = [self._pair()]
         while self._peek() == b";":
             self._at += 1
-            name, value = self._pair()
-            assert name not in pairs
-            pairs[name] = value
+            pairs.append(self._pair())
         return pairs
 
     def _pair(self) -> tuple[bytes, bytes]:
@@ -267,10 +277,14 @@ class Reader:
 
 PEERS = st.ip_addresses().map(lambda address: str(address).encode()) | st.sampled_from([b"", b"fe80::1%eth0"])
 HOST_NAMES = (
-    st.text("abc019-._~!$&'()*+;=:[]", max_size=12).map(str.encode).filter(lambda host: not host or validHost(host))
+    st.text("abc019-._~!$&'()*+;=:[]", max_size=12)
+    .map(str.encode)
+    .filter(lambda host: not host or validHost(host))
 )
 THERE = st.lists(
-    st.lists(st.sampled_from([b"for", b"=", b'"', b"\\", b";", b",", b" ", b"1.1.1.1", b"[::1]", b"proto=http"])).map(b"".join),
+    st.lists(
+        st.sampled_from([b"for", b"=", b'"', b"\\", b";", b",", b" ", b"1.1.1.1", b"[::1]", b"proto=http"])
+    ).map(b"".join),
     max_size=3,
 )
 
@@ -280,21 +294,25 @@ THERE = st.lists(
 @example([b'for="'], b"192.0.2.1", b"a", b"http")
 @example([b'for="a, b";by=c, for=d', b"for=e"], b"192.0.2.1", b"a", b"http")
 def test_setForwarded(there: list[bytes], peer: bytes, host: bytes, scheme: bytes) -> None:
-    """B2.4: whatever a trusted peer sends, what goes out is read as RFC 7239 reads it, our element the last."""
+    """B2.4: whatever a trusted peer sends, what goes out is an RFC 7239 list, our element the last."""
     headers = Headers.of([("A", b"1"), *(("Forwarded", value) for value in there)])
     setForwarded(headers, peer, host, scheme)
     [value] = headers.getAll("forwarded")
     told = Reader(value).elements()[-1]
     node = peer.partition(b"%")[0]
-    expected = {b"for": b"[%b]" % node if b":" in node else node or b"unknown", b"proto": scheme}
+    expected = [(b"for", b"[%b]" % node if b":" in node else node or b"unknown"), (b"proto", scheme)]
     if host:
-        expected[b"host"] = host
-    assert told == expected
+        expected.append((b"host", host))
+    assert sorted(told) == sorted(expected)
     assert headers.get("A") == b"1"
 
 
 def test_setForwardedAppends() -> None:
-    """B2.4: what a trusted peer said stays, in order and as it was written; what nobody could read does not."""
-    headers = Headers([b"forwarded: for=1.1.1.1", b'Forwarded:For="[::1]:80";by=_x , for=_y', b'Forwarded: for="'])
+    """B2.4: what a trusted peer said stays as it was written; what nobody could read does not."""
+    headers = Headers(
+        [b"forwarded: for=1.1.1.1", b'Forwarded:For="[::1]:80";by=_x , for=_y', b'Forwarded: for="']
+    )
     setForwarded(headers, b"192.0.2.1", b"", b"http")
-    assert headers.lines == [b'Forwarded: for=1.1.1.1, For="[::1]:80";by=_x , for=_y, for=192.0.2.1;proto=http']
+    assert headers.lines == [
+        b'Forwarded: for=1.1.1.1, For="[::1]:80";by=_x , for=_y, for=192.0.2.1;proto=http'
+    ]

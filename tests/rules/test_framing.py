@@ -79,11 +79,15 @@ def test_noContentLength(value: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.binary(max_size=24) | st.from_regex(rb"[0-9+_, \t]{1,24}", fullmatch=True) | st.integers().map(b"%d".__mod__))
+@given(
+    st.binary(max_size=24)
+    | st.from_regex(rb"[0-9+_, \t]{1,24}", fullmatch=True)
+    | st.integers().map(b"%d".__mod__)
+)
 @example(b"5\n")
 @example(b"5, 5\n")
 def test_onlyDigits(value: bytes) -> None:
-    """B1.4: what is accepted are equal members, each digits and nothing but digits, and means what they say."""
+    """B1.4: what is accepted are equal members, digits and nothing else, and means what they say."""
     try:
         length = contentLength(value)
     except MalformedMessage:
@@ -137,7 +141,11 @@ def test_otherCodings(value: bytes, minor: int, status: int) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([b"chunked", b"CHUNKED", b" ", b",", b"\x0b", b";", b"gzip"]), max_size=3).map(b"".join))
+@given(
+    st.lists(st.sampled_from([b"chunked", b"CHUNKED", b" ", b",", b"\x0b", b";", b"gzip"]), max_size=3).map(
+        b"".join
+    )
+)
 def test_onlyChunked(value: bytes) -> None:
     """B1.5: nothing that is accepted differs from C{chunked} in more than letter case."""
     try:

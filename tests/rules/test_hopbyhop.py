@@ -26,23 +26,27 @@ from twistproxy.rules.hopbyhop import connectionOptions, upgradeAccepted, withou
         (b"close x-a", set(), {b"close x-a"}),  # a space separates nothing: no close, and no such field
         (b"\x0bclose", set(), {b"\x0bclose"}),  # bytes.strip() without an argument would find a close here
         (b"\xa0close", set(), {b"\xa0close"}),
-        ("\u212aeep-alive".encode(), set(), {"\u212aeep-alive".encode()}),  # str.lower() would find a keep-alive
+        (
+            "\u212aeep-alive".encode(),
+            set(),
+            {"\u212aeep-alive".encode()},
+        ),  # str.lower() would find a keep-alive
         (b"closed", set(), {b"closed"}),
     ],
 )
 def test_connectionOptions(value: bytes, options: set[bytes], names: set[bytes]) -> None:
     """B2.2: options and names of a Connection line, without letter case; the second look finds the same."""
-    assert connectionOptions(value) == (options, names)
-    assert connectionOptions(value) == (options, names)
+    for _ in range(2):
+        assert [set(found) for found in connectionOptions(value)] == [options, names]
 
 
 def test_manyNames() -> None:
     """B2.2: a line that is too long to be remembered is read like any other, and so is the thousandth."""
     for number in range(1000):
         name = b"x-%d" % number
-        assert connectionOptions(name) == (set(), {name})
+        assert connectionOptions(name) == (frozenset(), frozenset((name,)))
     many = [b"x-%d" % number for number in range(1000)]
-    assert connectionOptions(b",".join(many)) == (set(), set(many))
+    assert connectionOptions(b",".join(many)) == (frozenset(), frozenset(many))
 
 
 def test_withoutNamed() -> None:

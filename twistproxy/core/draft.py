@@ -17,7 +17,7 @@ from twistproxy.core.settings import ProxySettings
 from twistproxy.errors import ClientError, LoopDetected
 from twistproxy.events import ExchangeRecord
 from twistproxy.headers import TOKEN, Headers, lineName, membersOf
-from twistproxy.message import OutboundRequest, Request, Response
+from twistproxy.message import OutboundRequest, Request, Response, UpstreamResponse
 from twistproxy.rules.fields import (
     CDN_LOOP,
     CONNECTION,
@@ -36,7 +36,7 @@ from twistproxy.rules.forwarded import clientAddress, isTrusted
 from twistproxy.rules.target import cleanTarget, pathFault
 from twistproxy.rules.validity import validHost
 
-_idPrefix = os.urandom(6).hex().encode("ascii")
+_idLine = b"X-Request-ID: " + os.urandom(6).hex().encode("ascii") + b"%08x"
 _idCount = count(1)
 
 _isToken = TOKEN.fullmatch
@@ -82,14 +82,14 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     """
     lines = request.forward
     requestID = None
-    trusted = isTrusted(request.peer.host, settings.trustedProxies)
+    trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
     if trusted:
         lines = _withClaims(request)
-        claims = [value for kind, _, name, value in request.fields if kind == FORWARDING and name == b"x-forwarded-for"]
+        claims = [value for kind, _, name, value, _ in request.fields if kind == FORWARDING and name == b"x-forwarded-for"]
         record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
     passes = 0
     trailers = False
-    for kind, _, _, value in request.fields:
+    for kind, _, _, value, _ in request.fields:
         if kind == VIA and settings.via is not None:
             passes += _passes(value, settings.via)
         elif kind == TE:
@@ -100,14 +100,17 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
             passes += membersOf(value).count(settings.cdnLoop.lower().encode("ascii"))
     if passes > settings.maxVia:
         raise LoopDetected(passes)
-    if settings.via is not None:
-        lines.append(b"Via: 1.%d %b" % (request.minor, settings.via.encode("ascii")))
+    if settings.viaLines is not None:
+        lines.append(settings.viaLines[request.minor and 1])
     if settings.cdnLoop is not None:
         lines.append(b"CDN-Loop: " + settings.cdnLoop.encode("ascii"))
     if requestID is None:
-        requestID = b"%b%08x" % (_idPrefix, next(_idCount))
-    lines.append(b"X-Request-ID: " + requestID)
-    record.requestID = requestID
+        line = _idLine % next(_idCount)
+        record.requestID = line[14:]
+    else:
+        line = b"X-Request-ID: " + requestID
+        record.requestID = requestID
+    lines.append(line)
     target = request.target
     if b"?" in target and not settings.rawQuery:
         target = cleanTarget(target)
@@ -121,10 +124,12 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     return outbound
 
 
-def completeOutbound(outbound: OutboundRequest) -> None:
+def completeOutbound(outbound: OutboundRequest, request: Request) -> None:
     """
     Look at what a director has made of the head: framing and hop-by-hop fields are not its business, and Host is an attribute.
 
+    @param outbound: the draft in the director's hands.
+    @param request: what it was made of.
     @raise ValueError: if it named no upstream, or a method, target or host that would break the head.
     """
     if outbound.upstream is None:
@@ -135,11 +140,12 @@ def completeOutbound(outbound: OutboundRequest) -> None:
         if host is not None:
             outbound.host = host
         headers.removeAll(_NOT_A_DIRECTORS)
-    if _isToken(outbound.method) is None:
+    # What is still the very object that came from the wire, or from a target, was validated there.
+    if outbound.method is not request.method and _isToken(outbound.method) is None:
         raise ValueError(f"the method {outbound.method!r} is no token")
-    if _isTarget(outbound.target) is None:
+    if outbound.target is not request.target and _isTarget(outbound.target) is None:
         raise ValueError(f"the target {outbound.target!r} has a character in it that must not stand there")
-    if not validHost(outbound.host):
+    if outbound.host is not outbound.upstream.authority and not validHost(outbound.host):
         raise ValueError(f"the host {outbound.host!r} is invalid")
 
 
@@ -147,7 +153,7 @@ def _withClaims(request: Request) -> list[bytes]:
     """
     @return: the lines to forward for a trusted peer: what it says about its client stays, in its place.
     """
-    claims = {name for kind, _, name, _ in request.fields if kind == FORWARDING}
+    claims = {name for kind, _, name, _, _ in request.fields if kind == FORWARDING}
     if not claims:
         return request.forward
     forward = set(request.forward)
@@ -183,20 +189,15 @@ def dateLine(now: float) -> bytes:
 
 def draftResponse(response: Response, now: float) -> None:
     """
-    Complete the head that goes to the client: hop-by-hop fields are gone already; a missing Date is added (RFC 9110 6.6.1).
+    Complete the head that goes to the client.  Hop-by-hop fields of an upstream are gone already; user code has no business setting
+    them, nor framing, which is recomputed from the body.  A missing Date is added (RFC 9110 6.6.1).
 
     @param now: seconds since the epoch.
     """
-    dated = getattr(response, "dated", None)
-    if dated is None:
-        completeEdited(response)
-        dated = b"date" in response.headers
-    if not dated and response.status != 101:
-        response.headers.lines.append(dateLine(now))
-
-
-def completeEdited(response: Response) -> None:
-    """
-    Take out of a response what user code has no business setting: framing is recomputed from the body.
-    """
-    response.headers.removeAll(_NOT_A_DIRECTORS)
+    headers = response.headers
+    if headers.edited or not isinstance(response, UpstreamResponse):
+        headers.removeAll(_NOT_A_DIRECTORS)
+        response.dated = b"date" in headers
+    if not response.dated and response.status != 101:
+        headers.lines.append(dateLine(now))
+        response.dated = True

@@ -34,7 +34,7 @@ class ExchangeContext:
     What the exchanges of one port have in common.
     """
 
-    __slots__ = ("clock", "observers", "respond", "running")
+    __slots__ = ("clock", "observers", "respond")
 
     def __init__(
         self,
@@ -50,7 +50,6 @@ class ExchangeContext:
         self.respond = respond
         self.clock = clock
         self.observers = tuple(observers)
-        self.running: set[Exchange] = set()
 
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
@@ -58,9 +57,7 @@ class ExchangeContext:
 
         @param downstream: the server side of the wire it came over, an L{IDownstream<twistproxy.interfaces.IDownstream>}.
         """
-        exchange = Exchange(self, downstream, request)
-        self.running.add(exchange)
-        return exchange
+        return Exchange(self, downstream, request)
 
 
 @implementer(IRoundTripReceiver, IBodyConsumer)
@@ -333,7 +330,7 @@ class Exchange:
         content = response.body
         downstream = self._downstream
         trailers = response.trailers
-        length = None if trailers or getattr(response, "chunked", False) else len(content)
+        length = None if trailers or response.chunked else len(content)
         self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
         downstream.sendHead(response, length, content, not trailers)
         if trailers:
@@ -399,7 +396,6 @@ class Exchange:
         context = self._context
         record = self.record
         record.ended = record.clock()
-        context.running.discard(self)
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.core.draft import completeEdited, completeOutbound, draftOutbound, draftResponse, refuse
+from twistproxy.core.draft import completeOutbound, draftOutbound, draftResponse, refuse
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange, Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
@@ -47,7 +47,7 @@ from twistproxy.interfaces import (
     IResponder,
     IResponseModifier,
 )
-from twistproxy.message import Response, UpstreamResponse
+from twistproxy.message import OutboundRequest, Request, Response, UpstreamResponse
 from twistproxy.rules.framing import hasNoBody
 
 
@@ -110,6 +110,7 @@ class ProxyFlow:
         self._handleError = errorHandler and hookOf(errorHandler, IErrorHandler, "handleError")
         self._requestFilters = [hookOf(given, IBodyFilter, "filterBody") for given in requestFilters]
         self._responseFilters = [hookOf(given, IBodyFilter, "filterBody") for given in responseFilters]
+        self._shapes = bool(self._responseFilters) or settings.flushInterval > 0
         self._clock = clock
         self._wheel = wheel
         self._wallClock = wallClock
@@ -152,16 +153,18 @@ class ProxyFlow:
                 response = yield from self._awaited("director", self.director, exchange, response)
                 record.directed = record.clock()
             if response is None:
-                self._complete(outbound)
+                self._complete(outbound, request)
                 self._begin(outbound, exchange)  # (5), which also does (6) and (8)
                 response = yield
                 if self._modify is not None:  # (10)
                     yield from self._modified(exchange, response)
-                draftResponse(response, self._wallClock())
+                if not response.dated or response.headers.edited:
+                    draftResponse(response, self._wallClock())
                 if response.status == 101:  # (9)
                     yield from self._tunnelled(exchange, response)
                     return
-                self._shapeBody(exchange, response)
+                if self._shapes:
+                    self._shapeBody(exchange, response)
             else:  # (4)
                 self._checkAnswer(response)
                 draftResponse(response, self._wallClock())
@@ -170,7 +173,10 @@ class ProxyFlow:
             if response is None:
                 return
         try:
-            yield from exchange.deliver(response)  # (11)
+            if type(response.body) is bytes:  # (11)
+                exchange.sendAtOnce(response)
+            else:
+                yield from exchange.deliver(response)
         except ProxyError as error:
             yield from self._answerTo(error, exchange)
         # (12): the exchange settles when this returns
@@ -206,14 +212,15 @@ class ProxyFlow:
 
     # -- step 5
 
-    def _complete(self, outbound: Any) -> None:
+    def _complete(self, outbound: OutboundRequest, request: Request) -> None:
         """
         The director has spoken; the draft is final.
         """
         try:
-            completeOutbound(outbound)
+            completeOutbound(outbound, request)
         except ValueError as error:
             raise self._hookFailed("director", self.director, error) from error
+        assert outbound.upstream is not None
         outbound.record.upstream = outbound.upstream.name
         for filterBody in self._requestFilters:
             if type(outbound.body) is not bytes or outbound.body:
@@ -235,11 +242,6 @@ class ProxyFlow:
         except Exception as error:
             response.abort()
             raise self._hookFailed("modifyResponse", self._modify, error) from error
-        if response.headers.edited:
-            dated = b"date" in response.headers
-            completeEdited(response)
-            if hasattr(response, "dated"):
-                response.dated = dated
 
     def _shapeBody(self, exchange: Exchange, response: UpstreamResponse) -> None:
         """

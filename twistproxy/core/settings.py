@@ -38,6 +38,16 @@ class ProxySettings:
     maxRequestBody: int | None = None
     flushInterval: float = 0.0
 
+    #: the Via lines for requests of HTTP/1.0 and 1.1
+    viaLines: tuple[bytes, bytes] | None = attrs.field(init=False, repr=False, eq=False)
+
+    @viaLines.default
+    def _viaLines(self) -> tuple[bytes, bytes] | None:
+        if self.via is None:
+            return None
+        name = self.via.encode("ascii", "replace")
+        return b"Via: 1.0 " + name, b"Via: 1.1 " + name
+
     @via.validator
     def _viaIsToken(self, attribute: object, value: str | None) -> None:
         if value is not None and TOKEN.fullmatch(value.encode("latin-1", "replace")) is None:

@@ -55,7 +55,9 @@ class Dialer:
     Connects to targets.
     """
 
-    def __init__(self, reactor: Any, timeout: float | None, handshakeTimeout: float | None, tls: TLSSettings) -> None:
+    def __init__(
+        self, reactor: Any, timeout: float | None, handshakeTimeout: float | None, tls: TLSSettings
+    ) -> None:
         """
         @param reactor: whose sockets are used.
         @param timeout: of one attempt to connect, in seconds; the pool limits the whole.
@@ -194,7 +196,9 @@ def _error(failure: Failure, target: Target) -> ProxyError:
         error = UpstreamError("given up", Stage.CONNECT)
     else:
         number = getattr(cause, "osError", None)
-        known = errno.errorcode.get(number, "") if isinstance(cause, ConnectError) and number is not None else ""
+        known = (
+            errno.errorcode.get(number, "") if isinstance(cause, ConnectError) and number is not None else ""
+        )
         detail = known or failure.getErrorMessage()
         error = UpstreamError(f"{target.name} cannot be reached: {detail}", Stage.CONNECT, Sent.NOTHING)
     error.__cause__ = cause

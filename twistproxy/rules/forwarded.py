@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
 from twistproxy.headers import OWS, TOKEN, Headers
 
 Network: TypeAlias = "IPv4Network | IPv6Network"
+Address: TypeAlias = "IPv4Address | IPv6Address"
 
 _TOKEN = TOKEN.pattern
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
@@ -57,9 +58,20 @@ def isTrusted(host: str, trusted: Sequence[Network]) -> bool:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    return _liesIn(_unmapped(address), trusted)
+
+
+def _liesIn(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
+
+
+def _unmapped(address: Address) -> Address:
+    """
+    @return: an IPv4 address that a dual-stack socket shows as IPv6 as what it is.
+    """
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
 
 
 def clientAddress(peer: str, forwardedFor: Sequence[bytes], trusted: Sequence[Network]) -> str:
@@ -72,9 +84,9 @@ def clientAddress(peer: str, forwardedFor: Sequence[bytes], trusted: Sequence[Ne
     @return: the first address from the right that is not trusted; the leftmost, if all are; the last good
         one, if a member is no address.  Empty members do not count (RFC 9110 5.6.1.2).
     """
-    client = peer
     if not isTrusted(peer, trusted):
-        return client
+        return peer
+    client: Address | None = None
     members = [member.strip(OWS) for value in forwardedFor for member in value.split(b",")]
     for member in reversed(members):
         if not member:
@@ -83,12 +95,12 @@ def clientAddress(peer: str, forwardedFor: Sequence[bytes], trusted: Sequence[Ne
         if address is None:
             break
         client = address
-        if not isTrusted(address, trusted):
+        if not _liesIn(address, trusted):
             break
-    return client
+    return peer if client is None else str(client)
 
 
-def _address(member: bytes) -> str | None:
+def _address(member: bytes) -> Address | None:
     """
     @return: the address in one member of X-Forwarded-For, in the one form that logs and limits know it by:
         without a port, without a zone (into which C{ipaddress} lets any text), and IPv4 as IPv4.
@@ -97,12 +109,9 @@ def _address(member: bytes) -> str | None:
     if match is None:
         return None
     try:
-        address = ip_address(next(filter(None, match.groups())).decode("ascii"))
+        return _unmapped(ip_address(next(filter(None, match.groups())).decode("ascii")))
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return str(address)
 
 
 def setXForwarded(headers: Headers, peer: bytes, host: bytes, scheme: bytes) -> None:

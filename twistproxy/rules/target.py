@@ -74,13 +74,8 @@ def _bareTarget(text: str) -> Target:
     authority, path, query = _split(text, text)
     if not authority:
         raise ValueError(f"the target {text!r} names no host; write http://host:port")
-    if _isPort(authority):
+    if authority.isascii() and authority.isdigit():
         authority = f":{authority}"
-    if authority.count(":") > 1 and "@" not in authority and not authority.startswith("["):
-        raise ValueError(
-            f"the target {text!r} is ambiguous; write http://host:port, with an IPv6 address in brackets: "
-            "http://[::1]:8080"
-        )
     host, port = _hostAndPort(text, authority)
     if port is None:
         raise ValueError(f"the target {text!r} is ambiguous; write http://{text} or https://{text}")
@@ -160,6 +155,11 @@ def _hostAndPort(text: str, authority: str) -> tuple[str, int | None]:
         port = rest[1:]
         hasPort = bool(rest)
     else:
+        if authority.count(":") > 1:
+            raise ValueError(
+                f"the target {text!r} is ambiguous; write http://host:port, with an IPv6 address in "
+                "brackets: http://[::1]:8080"
+            )
         host, colon, port = authority.partition(":")
         hasPort = bool(colon)
         host = _hostName(text, host)
@@ -210,7 +210,7 @@ def _portNumber(text: str, port: str) -> int:
     return int(port)
 
 
-# -- joining ---------------------------------------------------------------------------------------------
+# -- joining -------------------------------------------------------------------------------------------------
 
 
 def joinTarget(base: Target, target: bytes) -> bytes:
@@ -255,7 +255,7 @@ def climbsOut(target: bytes) -> bool:
     @return: whether the dot segments of a request's path would lead above where it begins, for a server that
         folds them.
     """
-    if b"." not in target and b"%2" not in target:
+    if b".." not in target and b"%2" not in target:
         return False
     depth = 0
     for segment in _segments(target.partition(b"?")[0]):

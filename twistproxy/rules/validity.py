@@ -51,10 +51,10 @@ def _lineFault(line: bytes) -> str:
     @return: what is wrong with a request line, in words.
     """
     parts = line.split(b" ")
-    if len(parts) < 3:
-        return "the request line has no version (HTTP/0.9)"
     if _isMethod(parts[0]) is None:
         return "the method is no token"
+    if len(parts) < 3:
+        return "the request line has no version (HTTP/0.9)"
     if len(parts) > 3:
         return "a space in the request target"
     if _isVersion(parts[2]) is None:

@@ -73,7 +73,7 @@ class ProxySite:
         """
         The exchanges that are running.
         """
-        return self._exchanges.running
+        return {connection.exchange for connection in self._context.connections if connection.exchange is not None}
 
     def doStart(self) -> None:
         """
@@ -120,7 +120,7 @@ class ProxySite:
 
         @return: how many exchanges were cut off.
         """
-        running = len(self._exchanges.running)
+        running = len(self.exchanges)
         for connection in list(self._context.connections):
             connection.cut()
         return running

@@ -180,7 +180,7 @@ class H1Client(Timed):
         self._ticks = ticks = context.ticks if outbound.timeouts is None else context.ticksFor(outbound.timeouts)
         context.wheel.schedule(self, ticks.responseHead)
         method = outbound.method
-        lines = [b"%b %b HTTP/1.1" % (method, outbound.target), b"Host: " + outbound.host]
+        lines = [method + b" " + outbound.target + b" HTTP/1.1", b"Host: " + outbound.host]
         lines += outbound.headers.lines
         if outbound.upgrade is not None:
             lines.append(b"Connection: Upgrade\r\nUpgrade: " + outbound.upgrade)

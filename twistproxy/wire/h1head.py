@@ -13,6 +13,7 @@ line folding.  A lone CR or LF ends up inside a line, where no value may hold it
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from twistproxy.errors import MalformedMessage
 from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, Headers, lineName
@@ -36,7 +37,7 @@ from twistproxy.rules.hopbyhop import connectionOptions, withoutH2C, withoutName
 from twistproxy.rules.validity import originForm, requestLine, validHost, validUpgrade
 
 #: A field that is forwarded as it came and that no rule looks at.
-_ORDINARY: Field = (0, True, b"", b"")
+_ORDINARY: Field = (0, True, b"", b"", None)
 
 #: What is remembered: 8192 lines of at most 256 bytes, so at most a few MiB whoever sends them.
 _MAX_LINES = 8192
@@ -49,6 +50,12 @@ _isToken = TOKEN.fullmatch
 _hasControl = NOT_IN_VALUE.search
 _statusLine = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
 _bareLF = re.compile(rb"(?<!\r)\n").search
+
+
+# Options of Connection, as bits.
+CLOSE, KEEP_ALIVE, UPGRADING = 1, 2, 4
+_OPTION_BITS = {b"close": CLOSE, b"keep-alive": KEEP_ALIVE, b"upgrade": UPGRADING}
+NO_NAMES: frozenset[bytes] = frozenset()
 
 
 def _classify(line: bytes) -> Field:
@@ -78,12 +85,28 @@ def _classify(line: bytes) -> Field:
     if _hasControl(value):
         raise MalformedMessage("a control character in a header value")
     kind, kept, lower = known
-    field = (kind, kept, lower, value) if kind else _ORDINARY
+    field = (kind, kept, lower, value, _meaning(kind, value)) if kind else _ORDINARY
     if len(line) <= _MAX_LINE and lower not in SECRET:
         if len(_lines) >= _MAX_LINES:
             _lines.clear()
         _lines[line] = field
     return field
+
+
+def _meaning(kind: int, value: bytes) -> Any:
+    """
+    Parse the value of a field that decides about framing, persistence or the host: once per line that is remembered, not once per message.
+
+    @raise MalformedMessage: if it is invalid, whoever sent it.
+    """
+    if kind == CONTENT_LENGTH:
+        return contentLength(value)
+    if kind == CONNECTION:
+        options, names = connectionOptions(value)
+        return sum(bit for option, bit in _OPTION_BITS.items() if option in options), names
+    if kind == HOST:
+        return validHost(value)
+    return None
 
 
 def _scan(lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
@@ -156,22 +179,22 @@ def _interpret(request: Request, fields: list[Field]) -> None:
     host: bytes | None = None
     length: int | None = None
     chunked = False
-    options: frozenset[bytes] = frozenset()
-    named: frozenset[bytes] = frozenset()
+    options = 0
+    named: frozenset[bytes] = NO_NAMES
     upgrade: bytes | None = None
-    for kind, _, _, value in fields:
+    for kind, _, _, value, meaning in fields:
         if kind == HOST:
             if host is not None:
                 raise MalformedMessage("two Host fields")
-            if not validHost(value):
+            if not meaning:
                 raise MalformedMessage("an invalid Host")
             host = value
         elif kind == CONNECTION:
-            more, names = connectionOptions(value)
-            options |= more
-            named |= names
+            options |= meaning[0]
+            if meaning[1]:
+                named |= meaning[1]
         elif kind == CONTENT_LENGTH:
-            length = _sameLength(length, contentLength(value))
+            length = _sameLength(length, meaning)
         elif kind == TRANSFER_ENCODING:
             if chunked:
                 raise MalformedMessage("two Transfer-Encoding fields")
@@ -186,8 +209,8 @@ def _interpret(request: Request, fields: list[Field]) -> None:
         raise MalformedMessage("Content-Length together with Transfer-Encoding")
     request.host = host or b""
     request.length = None if chunked else (length or 0)
-    request.keepAlive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
-    if upgrade is not None and minor and b"upgrade" in options:
+    request.keepAlive = not options & CLOSE and (minor == 1 or options & KEEP_ALIVE != 0)
+    if upgrade is not None and minor and options & UPGRADING:
         if not validUpgrade(upgrade):
             raise MalformedMessage("an Upgrade field with unprintable characters")
         request.upgrade = withoutH2C(upgrade)
@@ -258,18 +281,18 @@ def parseResponse(head: bytes, method: bytes, connection: object, maxFields: int
     response = UpstreamResponse(status, reason, minor, Headers(forward), connection)
     length: int | None = None
     chunked = False
-    options: frozenset[bytes] = frozenset()
-    names: frozenset[bytes] = frozenset()
+    options = 0
+    names: frozenset[bytes] = NO_NAMES
     passing = False
-    for kind, _, _, value in fields:
+    for kind, _, _, value, meaning in fields:
         if kind == DATE:
             response.dated = True
         elif kind == CONTENT_LENGTH:
-            length = _sameLength(length, contentLength(value))
+            length = _sameLength(length, meaning)
         elif kind == CONNECTION:
-            more, named = connectionOptions(value)
-            options |= more
-            names |= named
+            options |= meaning[0]
+            if meaning[1]:
+                names |= meaning[1]
         elif kind == TRANSFER_ENCODING:
             if chunked:
                 raise MalformedMessage("two Transfer-Encoding fields")
@@ -290,7 +313,7 @@ def parseResponse(head: bytes, method: bytes, connection: object, maxFields: int
         response.headers.lines = withoutNamed(response.headers.lines, names)
     # Only a length that is known from the head leaves the connection at a known place.
     keepAlive = (
-        b"close" not in options and (minor == 1 or b"keep-alive" in options) and (chunked or length is not None)
+        not options & CLOSE and (minor == 1 or options & KEEP_ALIVE != 0) and (chunked or length is not None)
     )
     return ResponseHead(response, length, chunked, keepAlive)
 

@@ -61,7 +61,7 @@ class H1Server(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_context", "_exchange", "_persist", "_phase", "_producer", "_request", "_scanned",
+        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange", "_persist", "_phase", "_producer", "_request", "_scanned",
         "_serving", "_unsent", "_writable", "_writer", "factory", "peer", "served", "transport",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class H1Server(Timed):
         self._body: BodyReader | None = None
         self._writer: BodyWriter | None = None
         self._producer: Any = None
+        self._complete = False
         self._persist = True
         self._serving = False
         self._writable = True
@@ -83,6 +84,13 @@ class H1Server(Timed):
         self.served = 0
         self.factory: Any = None
         self.transport: Any = None
+
+    @property
+    def exchange(self) -> Any:
+        """
+        The exchange that runs on it, or C{None}.
+        """
+        return self._exchange
 
     # -- IProtocol
 
@@ -271,6 +279,7 @@ class H1Server(Timed):
         self._phase = BUSY
         self._request = request
         self._persist = request.keepAlive and not context.draining
+        self._complete = False
         self._writer = None
         self.served += 1
         if self._body is not None:
@@ -339,10 +348,11 @@ class H1Server(Timed):
         See L{IDownstream.sendHead}.
         """
         request = self._request
-        lines = [statusLine(response.status, response.reason)]
+        status = response.status
+        lines = [_statusLines.get((status, response.reason)) or statusLine(status, response.reason)]
         lines += response.headers.lines
-        if hasNoBody(request.method, response.status):
-            if response.contentLength is not None and response.status != 204:
+        if hasNoBody(request.method, status):
+            if response.contentLength is not None and status != 204:
                 lines.append(b"Content-Length: %d" % response.contentLength)
             length = 0
             content = b""
@@ -363,12 +373,11 @@ class H1Server(Timed):
             lines.append(b"Connection: keep-alive")
         lines.append(b"")
         lines.append(content)
-        self._writer = writer = BodyWriter(self.transport, length if length < 0 else length - len(content))
         if end:
-            writer.complete = True
-        elif not writer.complete:
-            context = self._context
-            context.wheel.schedule(self, context.writeTicks)
+            self._complete = True
+        else:
+            self._writer = BodyWriter(self.transport, length if length < 0 else length - len(content))
+            self._context.wheel.schedule(self, self._context.writeTicks)
         self.transport.write(b"\r\n".join(lines))
 
     def _bodyWithheld(self) -> bool:
@@ -391,6 +400,7 @@ class H1Server(Timed):
         """
         if self._writer is not None:
             self._writer.finish(trailers)
+            self._complete = True
 
     def abort(self) -> None:
         """
@@ -431,7 +441,7 @@ class H1Server(Timed):
         self._producer = None
         if self._phase == CLOSED or self._phase == TUNNEL:
             return
-        if not self._persist or self._writer is None or not self._writer.complete:
+        if not self._persist or not self._complete:
             self._close()
         elif self._body is not None and not self._body.ended:
             self._phase = DISCARD
