@@ -1,3 +1,36 @@
 """
 twistproxy: a reverse-proxy framework for Twisted.
+
+The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy, L{Response} and L{Refused} for
+directors that answer themselves, L{ProxySettings}, L{Timeouts}, L{Limits}, L{PoolSettings} and L{TLSSettings} to tell it how.
 """
+
+from twistproxy.core.request import ProxyRequest
+from twistproxy.core.settings import ProxySettings
+from twistproxy.deadlines import Timeouts
+from twistproxy.directors import TargetDirector
+from twistproxy.errors import ProxyError, Refused
+from twistproxy.headers import Headers
+from twistproxy.limits import Limits
+from twistproxy.message import Response
+from twistproxy.net.tls import TLSSettings
+from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.upstream.pool import PoolSettings
+from twistproxy.upstreams import Target
+
+__all__ = [
+    "Headers",
+    "Limits",
+    "PoolSettings",
+    "ProxyError",
+    "ProxyRequest",
+    "ProxySettings",
+    "ProxySite",
+    "Refused",
+    "Response",
+    "ReverseProxy",
+    "TLSSettings",
+    "Target",
+    "TargetDirector",
+    "Timeouts",
+]

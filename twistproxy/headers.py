@@ -96,7 +96,8 @@ class Headers:
         @return: names (as received) and values, in order.
         """
         items = self._items
-        if items is None:
+        # a message may have appended to the list, which it shares
+        if items is None or len(items) != len(self.lines):
             items = self._items = [
                 (name, value.strip(OWS)) for name, _, value in (line.partition(b":") for line in self.lines)
             ]
@@ -203,6 +204,7 @@ class Headers:
 
         @param lines: valid header lines without CRLF.
         """
-        self.lines = lines
+        # in place: a message and its headers hold the same list
+        self.lines[:] = lines
         self.edited = True
         self._items = None

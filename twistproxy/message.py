@@ -46,7 +46,7 @@ class Peer:
         self.port = port
         self.scheme = scheme
         # once per connection, not per request
-        self.forLine = b"X-Forwarded-For: " + host.encode("ascii", "replace")
+        self.forLine = b"X-Forwarded-For: " + host.partition("%")[0].encode("ascii", "replace")
         self.protoLine = b"X-Forwarded-Proto: " + scheme
 
 
@@ -62,6 +62,7 @@ class Request:
     @ivar lines: every header line as received.
     @ivar forward: the lines that may be forwarded: no hop-by-hop, framing or forwarding field among them.
     @ivar fields: the classified fields, in order.
+    @ivar kinds: the kinds of these fields, as bits; a bit too many does no harm.
     @ivar length: the length of the body in bytes; 0 for none, C{None} if it is not known (chunked).
     @ivar upgrade: the protocols that the client asks to switch to, or C{None}.
     @ivar body: the body: C{bytes} if all of it has come, else an L{IBody<twistproxy.interfaces.IBody>}.
@@ -71,7 +72,7 @@ class Request:
     """
 
     __slots__ = (
-        "_headers", "body", "fault", "fields", "forward", "host", "keepAlive", "length", "lines", "method",
+        "_headers", "body", "fault", "fields", "forward", "host", "keepAlive", "kinds", "length", "lines", "method",
         "minor", "peer", "target", "trailers", "upgrade",
     )  # fmt: skip
 
@@ -95,6 +96,7 @@ class Request:
         self.lines = lines
         self.forward = forward
         self.fields = fields
+        self.kinds = -1
         self.host = b""
         self.length: int | None = 0
         self.upgrade: bytes | None = None
@@ -131,7 +133,62 @@ class Request:
         return f"<Request {self.method!r} {self.target!r} from {self.peer.host}>"
 
 
-class OutboundRequest:
+class HeadersView:
+    """
+    Header lines, and on demand the multidict over them: both hold the same list.
+
+    @ivar lines: the raw lines.
+    @ivar view: the multidict, if anybody has asked for it.
+    """
+
+    __slots__ = ("_shared", "lines", "view")
+
+    lines: list[bytes]
+    view: Headers | None
+    _shared: bool
+
+    def _setHeaders(self, headers: Headers | list[bytes]) -> None:
+        self._shared = False
+        if type(headers) is list:
+            self.lines = headers
+            self.view = None
+        else:
+            self.view = headers  # type: ignore[assignment]
+            self.lines = headers.lines  # type: ignore[union-attr]
+
+    @property
+    def headers(self) -> Headers:
+        """
+        The fields, to be read and edited.
+        """
+        view = self.view
+        if view is None:
+            view = self.view = Headers(self.ownLines())
+        return view
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._setHeaders(headers)
+        headers.edited = True
+
+    def ownLines(self) -> list[bytes]:
+        """
+        @return: the lines, to be changed.  What several messages share is copied first.
+        """
+        if self._shared:
+            self._shared = False
+            self.lines = self.lines.copy()
+        return self.lines
+
+    @property
+    def edited(self) -> bool:
+        """
+        Whether user code has changed the fields.
+        """
+        return self.view is not None and self.view.edited
+
+
+class OutboundRequest(HeadersView):
     """
     What will be sent upstream; a director may change everything in it.
 
@@ -154,7 +211,7 @@ class OutboundRequest:
     """
 
     __slots__ = (
-        "acceptsTrailers", "body", "carrier", "chunked", "headers", "host", "method", "onInformational",
+        "acceptsTrailers", "body", "carrier", "chunked", "host", "method", "onInformational",
         "record", "replayed", "target", "timeouts", "trailers", "upgrade", "upstream",
     )  # fmt: skip
 
@@ -164,7 +221,7 @@ class OutboundRequest:
         target: bytes,
         upstream: Target | None,
         host: bytes,
-        headers: Headers,
+        headers: Headers | list[bytes],
         body: Any,
         record: ExchangeRecord,
     ) -> None:
@@ -172,7 +229,7 @@ class OutboundRequest:
         self.target = target
         self.upstream = upstream
         self.host = host
-        self.headers = headers
+        self._setHeaders(headers)
         self.body = body
         self.record = record
         self.trailers: list[bytes] = []
@@ -186,7 +243,7 @@ class OutboundRequest:
         return f"<OutboundRequest {self.method!r} {self.target!r} to {self.upstream and self.upstream.name}>"
 
 
-class Response:
+class Response(HeadersView):
     """
     A response for a client: made by user code, or (L{UpstreamResponse}) come from an upstream.
 
@@ -200,7 +257,7 @@ class Response:
     @ivar contentLength: what Content-Length says where there is no body (HEAD, 304), or C{None}.
     """
 
-    __slots__ = ("body", "chunked", "contentLength", "dated", "headers", "reason", "status", "trailers")
+    __slots__ = ("body", "chunked", "contentLength", "dated", "reason", "status", "trailers")
 
     def __init__(
         self,
@@ -216,7 +273,7 @@ class Response:
         self.status = status
         if not isinstance(headers, Headers):
             headers = Headers.of(headers.items()) if headers else Headers()
-        self.headers = headers
+        self._setHeaders(headers)
         self.body = body.encode("utf-8") if isinstance(body, str) else body
         self.reason = REASONS.get(status, b"") if reason is None else reason
         self.trailers: list[bytes] = []
@@ -233,16 +290,23 @@ class UpstreamResponse(Response):
 
     @ivar minor: the upstream's minor HTTP version.
     @ivar upgrade: the protocol switched to (101), or C{None}.
+    @ivar length: the length of its body in bytes as its head says, C{None} if that does not say.
+    @ivar keepAlive: whether its connection can be used again, as far as its head goes.
     @ivar connection: what it came over; has C{abort()}, and C{tunnel()} after a 101.
     """
 
-    __slots__ = ("connection", "minor", "upgrade")
+    __slots__ = ("connection", "keepAlive", "length", "minor", "upgrade")
 
-    def __init__(self, status: int, reason: bytes, minor: int, headers: Headers, connection: Any) -> None:
+    length: int | None
+    keepAlive: bool
+
+    def __init__(self, status: int, reason: bytes, minor: int, headers: Headers | list[bytes], connection: Any) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.headers = headers
+        self._setHeaders(headers)
+        # A list of lines comes from a parser, which may give it to the next response too.
+        self._shared = self.view is None
         self.connection = connection
         self.body = b""
         self.trailers = []
@@ -252,7 +316,7 @@ class UpstreamResponse(Response):
 
     def abort(self) -> None:
         """
-        Give the response up: the upstream request ends at once.
+        Give the response up: the upstream request ends at once.  Harmless if it has ended already.
         """
         if self.connection is not None:
             self.connection.abort()
@@ -267,12 +331,14 @@ class TunnelEnd:
     @ivar sink: an L{IBodyConsumer<twistproxy.interfaces.IBodyConsumer>}; C{finish} closes its write side.
     @ivar close: called when both directions are done.
     @ivar abort: called to cut it off.
+    @ivar onLost: set by the tunnel; called with the error if this side breaks off after its source has finished.
     """
 
-    __slots__ = ("abort", "close", "sink", "source")
+    __slots__ = ("abort", "close", "onLost", "sink", "source")
 
     def __init__(self, source: Any, sink: Any, close: Callable[[], None], abort: Callable[[], None]) -> None:
         self.source = source
         self.sink = sink
         self.close = close
         self.abort = abort
+        self.onLost: Callable[[Exception], None] | None = None

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -238,7 +239,9 @@ class ProxyService(Service):
             parts.access.close()
         if self._demoPort is not None:
             return maybeDeferred(self._demoPort.stopListening)
-        return None
+        # Stock transports reset an aborted connection in the next turn, and a process that has ended by then closes it in
+        # order instead, as if what was cut were complete.
+        return deferLater(parts.network.reactor, 0)
 
 
 def _addressText(address: Any) -> str:

@@ -1,5 +1,6 @@
 """
-Fixtures for the transport layer: most promises are made by ours and by Twisted's own transports alike, and are tested on both.
+Fixtures for the transport layer: most promises are made by ours and by Twisted's own transports alike, and
+are tested on both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 The other end of a connection, for the tests of the transport layer.
 
-L{RawPeer} is a bare socket that the test itself reads and writes, so that nothing of ours can agree with itself
-about a mistake, and so that it can do what no decent transport does: read slowly, reset, close half.
+L{RawPeer} is a bare socket that the test itself reads and writes, so that nothing of ours can agree with
+itself about a mistake, and so that it can do what no decent transport does: read slowly, reset, close half.
 """
 
 from __future__ import annotations

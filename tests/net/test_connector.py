@@ -230,7 +230,8 @@ async def test_factoryDeclines(anyReactor: Any, target: socket.socket) -> None:
 
 @ensureDeferred
 async def test_factoryFails(hubReactor: HubReactor, target: socket.socket, loggedErrors: list[Any]) -> None:
-    """B7.4: an error in buildProtocol is the reason of a failed connection, and one in connectionMade of a lost one."""
+    """B7.4: an error in buildProtocol is the reason of a failed connection, and one in connectionMade of a
+    lost one."""
 
     def fails() -> Any:
         raise ZeroDivisionError
@@ -251,7 +252,11 @@ async def test_factoryFails(hubReactor: HubReactor, target: socket.socket, logge
 @ensureDeferred
 async def test_givesUpWhileBuilding(hubReactor: HubReactor, target: socket.socket) -> None:
     """A factory may give up from inside buildProtocol."""
-    factory = Recorders(lambda: connector.stopConnecting())
+
+    def giveUp() -> Any:
+        connector.stopConnecting()
+
+    factory = Recorders(giveUp)
     connector = hubReactor.connectTCP(*target.getsockname(), factory)
     await until(lambda: "stop" in factory.events)
     assert factory.events == ["start", "connecting", ("failed", "UserError"), "stop"]
@@ -372,7 +377,7 @@ async def test_stopWhileResolving() -> None:
     assert len(cancelled) == 1
 
 
-# -- by endpoints ------------------------------------------------------------------------------------------
+# -- by endpoints ----------------------------------------------------------------------------------
 
 
 @ensureDeferred
@@ -405,7 +410,7 @@ async def test_endpointFails(hubReactor: HubReactor, full: socket.socket) -> Non
         await connecting
 
 
-# -- UNIX sockets ----------------------------------------------------------------------------------------------
+# -- UNIX sockets ----------------------------------------------------------------------------------
 
 
 @ensureDeferred

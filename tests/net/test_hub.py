@@ -235,7 +235,8 @@ async def test_errorInCrashed(hub: Hub, loggedErrors: list[Any]) -> None:
 
 @ensureDeferred
 async def test_reactorStops(ports: Ports) -> None:
-    """When the reactor drops everything, each connection and port hears of it at once, as with Twisted's own."""
+    """When the reactor drops everything, each connection and port hears of it at once, as with Twisted's
+    own."""
     from twisted.internet import reactor
 
     factory, port = ports.listen()

@@ -1,5 +1,6 @@
 """
-The promises of a listening port: whoever was let in is served, and running out of something stops nothing for good.
+The promises of a listening port: whoever was let in is served, and running out of something stops nothing
+for good.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ async def test_startAgain(ports: Ports) -> None:
 
 @ensureDeferred
 async def test_portTaken(anyPorts: Ports) -> None:
-    """B10.3: a port that is taken, and an address that is not ours, are CannotListenError and leave nothing behind."""
+    """B10.3: a port that is taken, and an address that is not ours, are CannotListenError and leave nothing
+    behind."""
     _, port = anyPorts.listen()
     taken = port.getHost().port
     for interface, number in (("127.0.0.1", taken), ("192.0.2.1", 0)):
@@ -191,7 +193,7 @@ async def test_repr(ports: Ports) -> None:
     assert "not listening" in repr(port)
 
 
-# -- out of descriptors ---------------------------------------------------------------------------------
+# -- out of descriptors ----------------------------------------------------------------------------
 
 SHORTAGE = """
 import os, resource, socket, sys, time
@@ -302,7 +304,8 @@ reactor.run()
 
 
 def test_outOfDescriptors() -> None:
-    """B8.1: without descriptors clients are turned away one by one, nothing spins, one line is logged, and it recovers."""
+    """B8.1: without descriptors clients are turned away one by one, nothing spins, one line is logged, and
+    it recovers."""
     done = subprocess.run(
         [sys.executable, "-c", SHORTAGE],
         capture_output=True,
@@ -314,7 +317,7 @@ def test_outOfDescriptors() -> None:
     assert (done.stdout, done.stderr) == ("errors 1\nspins False\nerrors 1\nserved\n", "")
 
 
-# -- UNIX sockets and adopted ones ------------------------------------------------------------------------
+# -- UNIX sockets and adopted ones -----------------------------------------------------------------
 
 
 @ensureDeferred
@@ -354,7 +357,8 @@ async def test_unixPeerCloses(ports: Ports, tmp_path: Path) -> None:
 
 @ensureDeferred
 async def test_unixStale(ports: Ports, tmp_path: Path) -> None:
-    """B10.3: a socket file that a dead process left is taken over; a live one, and what is no socket, is not touched."""
+    """B10.3: a socket file that a dead process left is taken over; a live one, and what is no socket, is
+    not touched."""
     path = tmp_path / "app.sock"
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(str(path))
@@ -393,7 +397,8 @@ async def test_unixReplaced(ports: Ports, tmp_path: Path) -> None:
 
 @ensureDeferred
 async def test_unixLock(anyPorts: Ports, tmp_path: Path) -> None:
-    """With wantPID a lock file stands beside the socket, as Twisted's clients can ask for, and goes with it."""
+    """With wantPID a lock file stands beside the socket, as Twisted's clients can ask for, and goes with
+    it."""
     path, lock = tmp_path / "app.sock", tmp_path / "app.sock.lock"
     factory = Recorders()
     port = anyPorts.reactor.listenUNIX(str(path), factory, wantPID=True)

@@ -1,7 +1,8 @@
 """
 The promises of a connection: every byte arrives once and in order, and every end is told once and truly.
 
-What Twisted's own transports promise too is tested on both, so that neither we nor the tests dream up rules of our own.
+What Twisted's own transports promise too is tested on both, so that neither we nor the tests dream up rules
+of our own.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def fill(transport: Any) -> int:
     return written
 
 
-# -- bytes ------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------
 
 
 @ensureDeferred
@@ -177,7 +178,8 @@ async def test_changeableBytesAreCopied(ports: Ports) -> None:
 
 @ensureDeferred
 async def test_tinyPiecesAreCollected(ports: Ports) -> None:
-    """Single bytes that the peer does not take cost about a byte each, and keep their order among larger ones."""
+    """Single bytes that the peer does not take cost about a byte each, and keep their order among larger
+    ones."""
     protocol, peer = await ports.pair(receiveBuffer=4096)
     transport = protocol.transport
     with peer:
@@ -256,7 +258,7 @@ async def test_replacedWithinOneEvent(ports: Ports) -> None:
         protocol.lost = second.lost
 
 
-# -- ends -------------------------------------------------------------------------------------------
+# -- ends ------------------------------------------------------------------------------------------
 
 
 @ensureDeferred
@@ -337,6 +339,22 @@ async def test_loseConnectionStopsReading(anyPorts: Ports) -> None:
         await peer.send(b"too late")
         await turn(0.05)
         assert bytes(protocol.received) == b""
+
+
+@ensureDeferred
+async def test_loseConnectionWithUnreadBytes(ports: Ports) -> None:
+    """B4.4: bytes that nobody wants to read do not turn the close into a reset, which could cost the peer
+    our last ones."""
+    protocol, peer = await ports.pair()
+    with peer:
+        protocol.transport.pauseProducing()
+        await peer.send(bytes(100_000))
+        await turn(0.01)
+        protocol.transport.write(b"413")
+        protocol.transport.loseConnection()
+        assert await peer.readAll() == b"413"
+        await until(lambda: protocol.lost)
+        assert protocol.events == ["made", ("lost", "ConnectionDone")]
 
 
 @ensureDeferred
@@ -493,12 +511,13 @@ async def test_failedSendWhileReading(ports: Ports) -> None:
     assert protocol.events == ["made", ("lost", "ConnectionLost")]
 
 
-# -- the peer hangs up while reading is paused ---------------------------------------------------------
+# -- the peer hangs up while reading is paused -----------------------------------------------------
 
 
 @ensureDeferred
 async def test_hungUpByEnd(ports: Ports) -> None:
-    """B7.1: a paused protocol hears once that its peer has closed its side, and can still read what came before."""
+    """B7.1: a paused protocol hears once that its peer has closed its side, and can still read what came
+    before."""
     protocol, peer = await ports.pair(Attentive)
     with peer:
         protocol.transport.pauseProducing()
@@ -515,7 +534,8 @@ async def test_hungUpByEnd(ports: Ports) -> None:
 
 @ensureDeferred
 async def test_hungUpByReset(ports: Ports) -> None:
-    """B7.1: a paused protocol hears once that the connection was reset, after having heard of the end or not."""
+    """B7.1: a paused protocol hears once that the connection was reset, after having heard of the end or
+    not."""
     for halfCloseFirst in (False, True):
         protocol, peer = await ports.pair(Attentive)
         protocol.transport.pauseProducing()
@@ -579,7 +599,7 @@ async def test_hangUpWaitsForResume(anyPorts: Ports) -> None:
     assert protocol.events == ["made", ("lost", "ConnectionDone")]
 
 
-# -- producers ----------------------------------------------------------------------------------------
+# -- producers -------------------------------------------------------------------------------------
 
 
 class Producer:
@@ -729,7 +749,8 @@ async def test_loseWriteWaitsForPullProducer(ports: Ports) -> None:
 
 @ensureDeferred
 async def test_producerIsStopped(anyPorts: Ports) -> None:
-    """A producer is stopped when the connection is lost, before the protocol hears of it; one that comes later, at once."""
+    """A producer is stopped when the connection is lost, before the protocol hears of it; one that comes
+    later, at once."""
     protocol, peer = await anyPorts.pair()
     producer, late = Producer(), Producer()
     transport = protocol.transport
@@ -743,7 +764,7 @@ async def test_producerIsStopped(anyPorts: Ports) -> None:
     assert late.events == ["stop"]
 
 
-# -- errors -------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 class Oops(Exception):
@@ -827,7 +848,7 @@ async def test_errorInProducer(ports: Ports, loggedErrors: list[Any]) -> None:
         assert take(loggedErrors) == ["Oops", "ZeroDivisionError"]
 
 
-# -- about the socket -----------------------------------------------------------------------------------
+# -- about the socket ------------------------------------------------------------------------------
 
 
 @ensureDeferred
@@ -885,7 +906,7 @@ async def test_repr(ports: Ports) -> None:
         assert "lost" in repr(transport)
 
 
-# -- many -----------------------------------------------------------------------------------------------
+# -- many ------------------------------------------------------------------------------------------
 
 
 @ensureDeferred
@@ -894,8 +915,8 @@ async def test_manyConnections(ports: Ports) -> None:
     factory, port = ports.listen()
     peers = [RawPeer.connect(port.getHost()) for _ in range(40)]
     try:
-        for _ in range(9):
-            await until(lambda: len(factory.made) == len(peers))
+        for count in range(40, 400, 40):
+            await until(lambda count=count: len(factory.made) == count)
             peers += [RawPeer.connect(port.getHost()) for _ in range(40)]
         await until(lambda: len(factory.made) == 400)
         for protocol in factory.made:
@@ -912,7 +933,8 @@ async def test_manyConnections(ports: Ports) -> None:
 
 @ensureDeferred
 async def test_noGarbage(hubReactor: HubReactor) -> None:
-    """A lost connection is freed by reference counts alone, whoever ended it; the collector has no work with it."""
+    """A lost connection is freed by reference counts alone, whoever ended it; the collector has no work
+    with it."""
 
     class Plain(Protocol):
         def dataReceived(self, data: bytes) -> None:

@@ -45,7 +45,8 @@ def test_ticks() -> None:
 
 
 def test_accuracy() -> None:
-    """B9: a timeout happens after at least its ticks, and less than two ticks later than that, whatever the phase."""
+    """B9: a timeout happens after at least its ticks, and less than two ticks later than that, whatever the
+    phase."""
     chance = random.Random(3)
     for _ in range(300):
         clock = Clock()
@@ -105,7 +106,8 @@ def test_moveEarlier() -> None:
 
 
 def test_cancel() -> None:
-    """What is cancelled does not happen and is not held; cancelling twice, or what was never scheduled, does no harm."""
+    """What is cancelled does not happen and is not held; cancelling twice, or what was never scheduled,
+    does no harm."""
     clock = Clock()
     wheel = Wheel(clock)
     alarm, other = Alarm(clock), Alarm(clock)
@@ -123,7 +125,8 @@ def test_cancel() -> None:
 
 
 def test_sleeps() -> None:
-    """With the last one cancelled or gone off, nothing is left in the reactor; the next one wakes the wheel at the right time."""
+    """With the last one cancelled or gone off, nothing is left in the reactor; the next one wakes the wheel
+    at the right time."""
     clock = Clock()
     wheel, alarm = Wheel(clock), Alarm(clock)
     assert clock.getDelayedCalls() == []
@@ -142,7 +145,8 @@ def test_sleeps() -> None:
 
 
 def test_never() -> None:
-    """A limit that is switched off is scheduled like any other, never comes, and is soon not held any more."""
+    """A limit that is switched off is scheduled like any other, never comes, and is soon not held any
+    more."""
     clock = Clock()
     wheel, alarm = Wheel(clock), Alarm(clock)
     wheel.schedule(alarm, NEVER)
@@ -263,7 +267,8 @@ def test_clockSetBack() -> None:
 
 
 def test_many() -> None:
-    """Against a list of deadlines: thousands of random changes, and each alarm goes off exactly when it must."""
+    """Against a list of deadlines: thousands of random changes, and each alarm goes off exactly when it
+    must."""
     chance = random.Random(5)
     clock = Clock()
     wheel = Wheel(clock)

@@ -69,6 +69,8 @@ def test_contentLength(value: bytes, length: int) -> None:
         b"5, +5",
         b"+5, +5",
         b"5,\x0b5",
+        b" 5, 5",  # an accident waiting to happen: one of the two would be refused alone
+        b"5, 5\t",
     ],
 )
 def test_noContentLength(value: bytes) -> None:
@@ -86,6 +88,7 @@ def test_noContentLength(value: bytes) -> None:
 )
 @example(b"5\n")
 @example(b"5, 5\n")
+@example(b"\t0,0")
 def test_onlyDigits(value: bytes) -> None:
     """B1.4: what is accepted are equal members, digits and nothing else, and means what they say."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.net.peers import until
+from tests.net.peers import turn
 from tests.support.peers import statusOf
 from twistproxy.limits import Limits
 
@@ -51,7 +51,7 @@ async def test_earlyRefusalOfAnUploadInFullFlow(serve: Any, origin: Any) -> None
                 answered = True
                 await upstream.answer(b"enough", "413 Content Too Large", ("Connection: close",))
                 upstream.close()
-            await until(lambda: True)
+            await turn()
             if piece := client._receive(65536):
                 client.buffer += piece[0]
                 if not piece[0]:

@@ -95,6 +95,15 @@ class Command:
         """
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
 
+    def peak(self) -> int:
+        """
+        @return: the most resident memory it has ever had, in bytes.
+        """
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s*(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
     def descriptors(self) -> int:
         """
         @return: how many it has open.

@@ -8,6 +8,7 @@ from inside a call that it made: L{MemoryNetwork.run} lets things happen until n
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -24,7 +25,6 @@ from twistproxy.net.wheel import Wheel
 
 #: As in the transport of the hub, in bytes.
 HIGH_WATER = 256 * 1024
-LOW_WATER = 64 * 1024
 
 _EOF = object()
 _RESET = object()
@@ -187,7 +187,7 @@ class MemoryTransport:
         reason, self._loss = self._loss, None
         self.lost = self.disconnected = True
         self.connected = False
-        if not self.ended and not isinstance(reason, ConnectionLost):
+        if not self.ended and type(reason) is not ConnectionLost:
             self.ended = "reset" if isinstance(reason, ConnectionAborted) else "closed"
         protocol, self.protocol = self.protocol, None
         self._producer = None
@@ -253,6 +253,7 @@ class MemoryNetwork:
     @ivar wheel: a timer wheel on it.
     @ivar dialed: the test's ends of the connections that were dialed.
     @ivar refusing: whether connections are refused.
+    @ivar watching: called again and again while things happen; say whether they did anything.
     """
 
     def __init__(self) -> None:
@@ -261,6 +262,7 @@ class MemoryNetwork:
         self.transports: list[MemoryTransport] = []
         self.dialed: list[MemoryTransport] = []
         self.refusing = False
+        self.watching: list[Callable[[], bool]] = []
         self._dialing: deque[tuple[Deferred[None], Any]] = deque()
 
     def connect(self, factory: Any) -> MemoryTransport:
@@ -305,6 +307,9 @@ class MemoryNetwork:
                     dialing.callback(None)
             for transport in list(self.transports):
                 if transport.step():
+                    busy = True
+            for watcher in self.watching:
+                if watcher():
                     busy = True
 
     def advance(self, seconds: float) -> None:

@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
 
 import pytest
+
+from tests.net.peers import until
 
 
 def program(name: str) -> str:
@@ -18,3 +23,33 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
+
+
+@dataclass
+class Ended:
+    """A program that has ended: its exit status and what it wrote."""
+
+    status: int
+    output: bytes
+    errors: bytes
+
+
+async def run(*arguments: str, given: bytes = b"") -> Ended:
+    """
+    Run a program while the reactor turns.
+
+    @param given: its standard input.
+    """
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        source.write(given)
+        source.seek(0)
+        process = subprocess.Popen(arguments, stdin=source, stdout=output, stderr=errors)
+        try:
+            await until(lambda: process.poll() is not None, f"the end of {arguments}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+            status = process.wait()
+        output.seek(0)
+        errors.seek(0)
+        return Ended(status, output.read(), errors.read())

@@ -95,7 +95,7 @@ class WebServer(Factory):
 
     async def close(self) -> None:
         """Stop listening, and reset what is open."""
-        await self._port.stopListening()
+        await maybeDeferred(self._port.stopListening)
         for connection in list(self.open):
             connection.transport.abortConnection()
         await until(lambda: not self.open, "the end of the origin's connections")

@@ -12,11 +12,12 @@ import os
 import re
 from itertools import count
 from time import gmtime
+from typing import Any, cast
 
 from twistproxy.core.settings import ProxySettings
 from twistproxy.errors import ClientError, LoopDetected
 from twistproxy.events import ExchangeRecord
-from twistproxy.headers import TOKEN, Headers, lineName, membersOf
+from twistproxy.headers import NOT_IN_VALUE, TOKEN, lineName, membersOf
 from twistproxy.message import OutboundRequest, Request, Response, UpstreamResponse
 from twistproxy.rules.fields import (
     CDN_LOOP,
@@ -38,6 +39,9 @@ from twistproxy.rules.validity import validHost
 
 _idLine = b"X-Request-ID: " + os.urandom(6).hex().encode("ascii") + b"%08x"
 _idCount = count(1)
+
+#: The kinds of fields that drafting looks at, as bits.
+_LOOKED_AT = 1 << VIA | 1 << TE | 1 << REQUEST_ID | 1 << CDN_LOOP
 
 _isToken = TOKEN.fullmatch
 _isTarget = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+").fullmatch
@@ -80,26 +84,27 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     @param record: told the client's address and the request's id.
     @raise LoopDetected: if the request has been here before, too often.
     """
-    lines = request.forward
+    lines = request.forward.copy()
     requestID = None
     trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
     if trusted:
         lines = _withClaims(request)
         claims = [value for kind, _, name, value, _ in request.fields if kind == FORWARDING and name == b"x-forwarded-for"]
         record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
-    passes = 0
     trailers = False
-    for kind, _, _, value, _ in request.fields:
-        if kind == VIA and settings.via is not None:
-            passes += _passes(value, settings.via)
-        elif kind == TE:
-            trailers = trailers or b"trailers" in membersOf(value)
-        elif kind == REQUEST_ID and trusted and requestID is None:
-            requestID = value
-        elif kind == CDN_LOOP and settings.cdnLoop is not None:
-            passes += membersOf(value).count(settings.cdnLoop.lower().encode("ascii"))
-    if passes > settings.maxVia:
-        raise LoopDetected(passes)
+    if request.kinds & _LOOKED_AT:
+        passes = 0
+        for kind, _, _, value, _ in request.fields:
+            if kind == VIA and settings.via is not None:
+                passes += _passes(value, settings.via)
+            elif kind == TE:
+                trailers = trailers or b"trailers" in membersOf(value)
+            elif kind == REQUEST_ID and trusted and requestID is None:
+                requestID = value or None
+            elif kind == CDN_LOOP and settings.cdnLoop is not None:
+                passes += membersOf(value).count(settings.cdnLoop.lower().encode("ascii"))
+        if passes > settings.maxVia:
+            raise LoopDetected(passes)
     if settings.viaLines is not None:
         lines.append(settings.viaLines[request.minor and 1])
     if settings.cdnLoop is not None:
@@ -114,7 +119,7 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     target = request.target
     if b"?" in target and not settings.rawQuery:
         target = cleanTarget(target)
-    outbound = OutboundRequest(request.method, target, None, request.host, Headers(lines), request.body, record)
+    outbound = OutboundRequest(request.method, target, None, request.host, lines, request.body, record)
     outbound.upgrade = request.upgrade
     outbound.acceptsTrailers = trailers
     if request.trailers:
@@ -134,8 +139,8 @@ def completeOutbound(outbound: OutboundRequest, request: Request) -> None:
     """
     if outbound.upstream is None:
         raise ValueError("it returned None without having called request.setTarget()")
-    headers = outbound.headers
-    if headers.edited:
+    if outbound.view is not None and outbound.view.edited:
+        headers = outbound.headers
         host = headers.get(b"host")
         if host is not None:
             outbound.host = host
@@ -147,15 +152,18 @@ def completeOutbound(outbound: OutboundRequest, request: Request) -> None:
         raise ValueError(f"the target {outbound.target!r} has a character in it that must not stand there")
     if outbound.host is not outbound.upstream.authority and not validHost(outbound.host):
         raise ValueError(f"the host {outbound.host!r} is invalid")
+    if type(outbound.body) is not bytes:
+        _checkBody(outbound.body)
 
 
 def _withClaims(request: Request) -> list[bytes]:
     """
     @return: the lines to forward for a trusted peer: what it says about its client stays, in its place.
     """
-    claims = {name for kind, _, name, _, _ in request.fields if kind == FORWARDING}
+    # Who is trusted speaks for X-Forwarded-For, and not for X_Forwarded_For, which it may have let through from anybody.
+    claims = {name for kind, _, name, _, _ in request.fields if kind == FORWARDING and b"_" not in name}
     if not claims:
-        return request.forward
+        return request.forward.copy()
     forward = set(request.forward)
     return [line for line in request.lines if line in forward or lineName(line) in claims]
 
@@ -187,6 +195,49 @@ def dateLine(now: float) -> bytes:
     return line
 
 
+def _checkBody(body: Any) -> None:
+    """
+    @raise TypeError: if that is no body.
+    """
+    if type(body) is not bytes and not (hasattr(body, "deliver") and hasattr(body, "length")):
+        raise TypeError(f"a body is bytes or an IBody, not {type(body).__name__}")
+
+
+def checkResponse(response: Any, least: int = 200) -> None:
+    """
+    Look at what a hook has made of a response, before any of it is sent.
+
+    @param least: the lowest status that it may have.
+    @raise TypeError: if it is no response.
+    @raise ValueError: if its status is not a final one, or its reason phrase would break the head.
+    """
+    if not isinstance(response, Response):
+        raise TypeError(f"it returned {response!r}, not a Response or None")
+    status: Any = response.status
+    if not (isinstance(status, int) and (200 <= status <= 599 or status == least)):
+        raise ValueError(f"the status of a response is a number from 200 to 599, not {status!r}")
+    if NOT_IN_VALUE.search(response.reason):
+        raise ValueError(f"the reason phrase {response.reason!r} has a control character in it")
+    _checkBody(response.body)
+
+
+def answerOf(response: Any) -> Response:
+    """
+    @param response: what a hook returned to be sent.
+    @return: the same, to be completed: a hook may return one and the same object every time.
+    @raise TypeError: as L{checkResponse}.
+    @raise ValueError: as L{checkResponse}.
+    """
+    checkResponse(response)
+    if type(response) is not Response:
+        return cast(Response, response)
+    answer = Response(response.status, response.headers.copy(), response.body, response.reason)
+    answer.trailers = response.trailers
+    answer.contentLength = response.contentLength
+    answer.chunked = response.chunked
+    return answer
+
+
 def draftResponse(response: Response, now: float) -> None:
     """
     Complete the head that goes to the client.  Hop-by-hop fields of an upstream are gone already; user code has no business setting
@@ -194,10 +245,10 @@ def draftResponse(response: Response, now: float) -> None:
 
     @param now: seconds since the epoch.
     """
-    headers = response.headers
-    if headers.edited or not isinstance(response, UpstreamResponse):
+    if response.edited or not isinstance(response, UpstreamResponse):
+        headers = response.headers
         headers.removeAll(_NOT_A_DIRECTORS)
         response.dated = b"date" in headers
     if not response.dated and response.status != 101:
-        headers.lines.append(dateLine(now))
+        response.ownLines().append(dateLine(now))
         response.dated = True

@@ -13,20 +13,25 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
 from twistproxy.deadlines import IWheelLike, Timed
-from twistproxy.errors import ClientLeft, HookFailed, MalformedMessage, ProxyError, Sent, Stage, UpstreamTimeout
+from twistproxy.errors import ClientLeft, HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage, UpstreamTimeout
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
 from twistproxy.message import OutboundRequest, Request, Response
 
 #: What drives an exchange; it yields where it has to wait for something that resumes the exchange.
 Flow = Generator[None, Any, Any]
+
+# Looked up once: on CPython 3.11 an attribute of an enumeration costs more than the decision that it is needed for.
+_NOTHING, _STREAMING, _TUNNEL = ResponseSide.NOTHING, ResponseSide.STREAMING, ResponseSide.TUNNEL
+_COMING, _COMPLETE = RequestSide.COMING, RequestSide.COMPLETE
+_HEAD_SENT, _SENT, _SWITCHED, _CUT = Event.HEAD_SENT, Event.SENT, Event.SWITCHED, Event.CUT
 
 
 class ExchangeContext:
@@ -74,7 +79,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "__weakref__", "_context", "_downstream", "_early", "_flow", "_limit", "_running", "_tunnel", "_waiting", "outbound", "record",
+        "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running", "_tunnel", "_waiting", "outbound", "record",
         "request", "requestSide", "responseSide", "settled",
     )  # fmt: skip
 
@@ -87,13 +92,14 @@ class Exchange:
         self.record = record = ExchangeRecord(context.clock)
         record.describe(request)
         self.outbound: OutboundRequest | None = None
-        self.requestSide = RequestSide.COMPLETE if type(request.body) is bytes else RequestSide.COMING
-        self.responseSide = ResponseSide.NOTHING
+        self.requestSide = _COMPLETE if type(request.body) is bytes else _COMING
+        self.responseSide = _NOTHING
         self.settled = False
         self._flow: Flow | None = None
         self._running = False
         self._early: tuple[Any, ProxyError | None] | None = None
         self._waiting: Any = None
+        self._body: Any = None
         self._tunnel: Any = None
         self._limit: _WholeTime | None = None
 
@@ -145,10 +151,13 @@ class Exchange:
         except StopIteration:
             self._flow = None
             self.settle()
-        except Exception:
+        except BaseException as fault:
+            # not Exception: a hook may fail with asyncio's CancelledError, and then its exchange has to end too
             self._flow = None
             self._log.failure("the exchange {exchange} broke its flow", exchange=self)
             self._lastResort()
+            if isinstance(fault, (KeyboardInterrupt, SystemExit)):
+                raise
         finally:
             self._running = False
 
@@ -156,12 +165,25 @@ class Exchange:
         """
         Something failed that must not: an answer if there was none, and an end in any case.
         """
+        if self.settled:
+            return
+        if self.record.error is None:
+            self.record.error = ProxyError("an internal error", self.stage(), Side.INTERNAL, self._sent(), 500)
+        self._early = None
         self._cancelWaiting()
-        if self.responseSide is ResponseSide.NOTHING:
-            self.sendAtOnce(Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"Internal Server Error\n"))
-        else:
-            self.cut()
+        try:
+            if self.responseSide is _NOTHING:
+                self.sendAtOnce(
+                    Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"500 Internal Server Error\n")
+                )
+            else:
+                self.cut()
+        except Exception:
+            self._log.failure("nothing can be sent for {exchange} any more", exchange=self)
         self.settle()
+
+    def _sent(self) -> Sent:
+        return Sent.NOTHING if self.record.tries == 0 else Sent.SOME
 
     def wait(self, value: Any) -> Generator[None, Any, Any]:
         """
@@ -193,19 +215,31 @@ class Exchange:
 
     def _cancelWaiting(self) -> None:
         """
-        Cancel what runs for this exchange: a hook that waits, a request on its way, a tunnel.
+        Cancel what runs for this exchange: a hook that waits, a request on its way, the response's body, a tunnel.
         """
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             # A hook may swallow the cancellation; nobody waits for its result any more.
             waiting.addErrback(lambda _: None)
-            waiting.cancel()
+            self._stop(waiting.cancel)
         if self.outbound is not None and self.outbound.carrier is not None:
             carrier, self.outbound.carrier = self.outbound.carrier, None
-            carrier.abort()
+            self._stop(carrier.abort)
+        body, self._body = self._body, None
+        if body is not None:
+            self._stop(body.stopProducing)
         tunnel, self._tunnel = self._tunnel, None
         if tunnel is not None:
             tunnel.abort()
+
+    def _stop(self, stop: Callable[[], Any]) -> None:
+        """
+        Stop something that user code may stand behind; that this fails is no reason for the exchange to go on.
+        """
+        try:
+            stop()
+        except Exception:
+            self._log.failure("something could not be stopped for {exchange}", exchange=self)
 
     def limit(self, wheel: IWheelLike, ticks: int) -> None:
         """
@@ -220,9 +254,9 @@ class Exchange:
         """
         @return: how far it has come.
         """
-        if self.responseSide is ResponseSide.TUNNEL:
+        if self.responseSide is _TUNNEL:
             return Stage.TUNNEL
-        if self.responseSide is ResponseSide.STREAMING:
+        if self.responseSide is _STREAMING:
             return Stage.BODY
         if self.outbound is not None and self.outbound.carrier is not None:
             stage: Stage = self.outbound.carrier.stage
@@ -239,21 +273,19 @@ class Exchange:
         """
         if self.settled:
             return
-        error = ClientLeft(self.stage(), Sent.NOTHING if self.record.tries == 0 else Sent.SOME)
+        error = ClientLeft(self.stage(), self._sent())
         error.timeout = timeout
-        self.fail(error)
+        self.broken(error)
 
-    def fail(self, error: Exception) -> None:
+    def broken(self, error: ProxyError) -> None:
         """
         The exchange has failed; its flow decides what comes of it.
         """
         if self.settled:
             return
-        if not isinstance(error, ProxyError):
-            error = _wrap("response body", error)
         self._cancelWaiting()
         if isinstance(error, ClientLeft):
-            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.CUT]
+            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _CUT]
         self._resume(None, error)
 
     # -- IRoundTripReceiver
@@ -262,8 +294,8 @@ class Exchange:
         """
         Relay an interim response (B5.6).  A late one, behind the final head, is dropped.
         """
-        if self.responseSide is ResponseSide.NOTHING:
-            self._downstream.sendInformational(response.status, response.reason, response.headers.lines)
+        if self.responseSide is _NOTHING:
+            self._downstream.sendInformational(response.status, response.reason, response.lines)
 
     def responseReceived(self, response: Response) -> None:
         """
@@ -309,29 +341,45 @@ class Exchange:
 
         @raise ProxyError: if its body breaks off, or the client leaves.
         """
-        body = response.body
+        body: Any = response.body
         if type(body) is bytes:
             self.sendAtOnce(response)
             return
+        self._raiseEarly()
+        # asked first: what is no body at all must not end in half a response
+        length = body.length
         self.record.status = response.status
-        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.HEAD_SENT]
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _HEAD_SENT]
         content = body.takePending() if hasattr(body, "takePending") else b""
         self.record.responseBytes = len(content)
-        self._downstream.sendHead(response, body.length, content, False)
+        self._body = body
+        self._downstream.sendHead(response, length, content, False)
         body.deliver(self)
         yield
+
+    def _raiseEarly(self) -> None:
+        """
+        The exchange failed, or the client left, while a hook ran and nobody could be told: tell it now.
+        """
+        early, self._early = self._early, None
+        if early is not None and early[1] is not None:
+            raise early[1]
 
     def sendAtOnce(self, response: Response) -> None:
         """
         Send a response whose body is C{bytes}.
+
+        @raise ProxyError: if the exchange has failed meanwhile.
         """
+        if self._early is not None:
+            self._raiseEarly()
         record = self.record
         record.status = response.status
         content = response.body
         downstream = self._downstream
         trailers = response.trailers
         length = None if trailers or response.chunked else len(content)
-        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SENT]
         downstream.sendHead(response, length, content, not trailers)
         if trailers:
             downstream.finish(trailers)
@@ -343,10 +391,12 @@ class Exchange:
         Send a 101 and leave HTTP.
 
         @return: the client's L{TunnelEnd<twistproxy.message.TunnelEnd>}.
+        @raise ProxyError: if the exchange has failed meanwhile.
         """
+        self._raiseEarly()
         self.record.status = 101
         self.record.tunnelled = True
-        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SWITCHED]
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SWITCHED]
         return self._downstream.switchProtocols(response)
 
     def tunnelling(self, tunnel: Any) -> None:
@@ -354,6 +404,8 @@ class Exchange:
         @param tunnel: what is to be aborted if the client leaves; it resumes the exchange by L{tunnelEnded}.
         """
         self._tunnel = tunnel
+        if self.outbound is not None:
+            self.outbound.carrier = None  # the connection is the tunnel's, which ends it in order
 
     @property
     def tunnelDone(self) -> bool:
@@ -374,7 +426,7 @@ class Exchange:
         """
         self._tunnel = None
         if error is None:
-            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SENT]
         self._resume(None, error)
 
     def cut(self) -> None:
@@ -382,7 +434,7 @@ class Exchange:
         Cut the response off so that it cannot be taken for complete.
         """
         before = self.responseSide
-        self.responseSide = RESPONSE_TRANSITIONS[before, Event.CUT]
+        self.responseSide = RESPONSE_TRANSITIONS[before, _CUT]
         if before is not self.responseSide:
             self._downstream.abort()
 
@@ -396,6 +448,11 @@ class Exchange:
         context = self._context
         record = self.record
         record.ended = record.clock()
+        outbound, self.outbound = self.outbound, None
+        if outbound is not None and outbound.carrier is not None:
+            # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given without it.
+            carrier, outbound.carrier = outbound.carrier, None
+            self._stop(carrier.abort)
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
@@ -404,12 +461,16 @@ class Exchange:
                 observer(record)
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=self)
+        if record.error is not None:
+            # Its traceback holds the frames that it went through, and these hold the exchange and its connections: without this
+            # nothing of them would be freed before the garbage collector comes.
+            record.error.__traceback__ = record.error.__context__ = None
         downstream, self._downstream = self._downstream, None
         downstream.exchangeEnded()
 
     # -- IBodyConsumer, for the response's body
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """
         The response's body is paused while the client does not keep up.
         """
@@ -427,26 +488,34 @@ class Exchange:
         """
         A piece of the response's body.
         """
-        if self.responseSide is ResponseSide.STREAMING:
+        if self.responseSide is _STREAMING:
             self.record.responseBytes += len(data)
             try:
                 self._downstream.write(data)
             except MalformedMessage as fault:
-                self.fail(HookFailed("response body", fault.reason, Sent.ALL))
+                self.broken(HookFailed("response body", fault.reason, Sent.ALL))
 
     def finish(self, trailers: list[bytes]) -> None:
         """
         The response's body is complete.
         """
-        if self.responseSide is not ResponseSide.STREAMING:
+        self._body = None
+        if self.responseSide is not _STREAMING:
             return
         try:
             self._downstream.finish(trailers)
         except MalformedMessage as fault:
-            self.fail(HookFailed("response body", fault.reason, Sent.ALL))
+            self.broken(HookFailed("response body", fault.reason, Sent.ALL))
             return
-        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, Event.SENT]
+        self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SENT]
         self._resume(None, None)
+
+    def fail(self, error: Exception) -> None:
+        """
+        The response's body has broken off.
+        """
+        self._body = None
+        self.broken(error if isinstance(error, ProxyError) else _wrap("response body", error))
 
 
 def _wrap(hook: str, error: Exception) -> ProxyError:
@@ -472,8 +541,7 @@ class _WholeTime(Timed):
 
     def timedOut(self) -> None:
         exchange = self._exchange
-        sent = Sent.NOTHING if exchange.record.tries == 0 else Sent.SOME
-        exchange.fail(UpstreamTimeout("exchange", exchange.stage(), sent))
+        exchange.broken(UpstreamTimeout("exchange", exchange.stage(), exchange._sent()))
 
     def cancel(self) -> None:
         self._wheel.cancel(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IProducer, IReactorTime
 from zope.interface import implementer
 
 from twistproxy.interfaces import IBody, IBodyConsumer
@@ -24,7 +24,7 @@ def mayCoalesce(response: Response) -> bool:
     """
     @return: whether pieces of this response may wait for each other.
     """
-    body = response.body
+    body: Any = response.body
     if type(body) is bytes or body.length is None:
         return False
     mediaType = (response.headers.get(b"content-type") or b"").partition(b";")[0].strip(b" \t").lower()
@@ -60,7 +60,7 @@ class CoalescedBody:
         self._consumer = consumer
         self._source.deliver(self)
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._consumer.registerProducer(self, True)
 
     def unregisterProducer(self) -> None:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.core.draft import completeOutbound, draftOutbound, draftResponse, refuse
+from twistproxy.core.draft import answerOf, checkResponse, completeOutbound, draftOutbound, draftResponse, refuse
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange, Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
@@ -106,8 +106,8 @@ class ProxyFlow:
         self._begin = (
             transport.begin if ICallbackTransport.providedBy(transport) else CallbackTransport(transport).begin
         )
-        self._modify = modifyResponse and hookOf(modifyResponse, IResponseModifier, "modifyResponse")
-        self._handleError = errorHandler and hookOf(errorHandler, IErrorHandler, "handleError")
+        self._modify = None if modifyResponse is None else hookOf(modifyResponse, IResponseModifier, "modifyResponse")
+        self._handleError = None if errorHandler is None else hookOf(errorHandler, IErrorHandler, "handleError")
         self._requestFilters = [hookOf(given, IBodyFilter, "filterBody") for given in requestFilters]
         self._responseFilters = [hookOf(given, IBodyFilter, "filterBody") for given in responseFilters]
         self._shapes = bool(self._responseFilters) or settings.flushInterval > 0
@@ -148,17 +148,28 @@ class ProxyFlow:
                 record.requestBytes = len(outbound.body)
             else:
                 outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
-            response = self._callDirector(ProxyRequest(request, outbound, exchange, bool(settings.trustedProxies)))  # (3)
-            if response is not None:
-                response = yield from self._awaited("director", self.director, exchange, response)
-                record.directed = record.clock()
+            try:
+                response = self._direct(ProxyRequest(request, outbound, exchange, settings.trustedProxies != ()))  # (3)
+                if response is not None:
+                    response = yield from exchange.wait(response)
+                    record.directed = record.clock()
+                if response is None:
+                    completeOutbound(outbound, request)
+                    record.upstream = outbound.upstream.name  # type: ignore[union-attr]
+                else:
+                    response = answerOf(response)
+            except ProxyError:
+                raise
+            except Exception as error:
+                raise self._hookFailed("director", self.director, error) from error
             if response is None:
-                self._complete(outbound, request)
+                if self._requestFilters:
+                    self._filterRequest(outbound)
                 self._begin(outbound, exchange)  # (5), which also does (6) and (8)
                 response = yield
                 if self._modify is not None:  # (10)
                     yield from self._modified(exchange, response)
-                if not response.dated or response.headers.edited:
+                if not response.dated or response.view is not None:
                     draftResponse(response, self._wallClock())
                 if response.status == 101:  # (9)
                     yield from self._tunnelled(exchange, response)
@@ -166,7 +177,6 @@ class ProxyFlow:
                 if self._shapes:
                     self._shapeBody(exchange, response)
             else:  # (4)
-                self._checkAnswer(response)
                 draftResponse(response, self._wallClock())
         except ProxyError as error:  # (7)
             response = yield from self._answerTo(error, exchange)
@@ -181,50 +191,27 @@ class ProxyFlow:
             yield from self._answerTo(error, exchange)
         # (12): the exchange settles when this returns
 
-    # -- step 3
-
-    def _callDirector(self, request: ProxyRequest) -> Any:
-        try:
-            return self._direct(request)
-        except ProxyError:
-            raise
-        except Exception as error:
-            raise self._hookFailed("director", self.director, error) from error
-
-    def _awaited(self, name: str, hook: Any, exchange: Exchange, value: Any) -> Flow:
-        """
-        Wait for what a hook returned.
-        """
-        try:
-            return (yield from exchange.wait(value))
-        except ProxyError:
-            raise
-        except Exception as error:
-            raise self._hookFailed(name, hook, error) from error
-
     def _hookFailed(self, name: str, hook: Any, error: Exception) -> HookFailed:
         sort = getattr(hook, "__qualname__", None) or type(hook).__qualname__
         return HookFailed(f"{name} {sort}", f"{type(error).__name__}: {error}")
 
-    def _checkAnswer(self, response: Any) -> None:
-        if not isinstance(response, Response):
-            raise self._hookFailed("director", self.director, TypeError(f"it returned {response!r}, not a Response or None"))
-
     # -- step 5
 
-    def _complete(self, outbound: OutboundRequest, request: Request) -> None:
+    def _filterRequest(self, outbound: OutboundRequest) -> None:
         """
-        The director has spoken; the draft is final.
+        Put the filters between the client's body and the upstream.
         """
-        try:
-            completeOutbound(outbound, request)
-        except ValueError as error:
-            raise self._hookFailed("director", self.director, error) from error
-        assert outbound.upstream is not None
-        outbound.record.upstream = outbound.upstream.name
         for filterBody in self._requestFilters:
             if type(outbound.body) is not bytes or outbound.body:
-                outbound.body = FilteredBody(outbound.body, filterBody, outbound)
+                outbound.body = self._filtered(filterBody, outbound)
+
+    def _filtered(self, filterBody: Any, message: Any) -> FilteredBody:
+        try:
+            return FilteredBody(message.body, filterBody, message)
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise self._hookFailed("body filter", filterBody, error) from error
 
     # -- steps 9 and 10
 
@@ -232,16 +219,20 @@ class ProxyFlow:
         """
         Let the user's modifier at a response.
         """
+        modify = self._modify
+        assert modify is not None
+        least = min(response.status, 200)
         try:
-            result = self._modify(response)
+            result = modify(response)
             if result is not None:
                 yield from exchange.wait(result)
+            checkResponse(response, least)
         except ProxyError:
             response.abort()
             raise
         except Exception as error:
             response.abort()
-            raise self._hookFailed("modifyResponse", self._modify, error) from error
+            raise self._hookFailed("modifyResponse", modify, error) from error
 
     def _shapeBody(self, exchange: Exchange, response: UpstreamResponse) -> None:
         """
@@ -249,7 +240,7 @@ class ProxyFlow:
         """
         if self._responseFilters and not hasNoBody(exchange.request.method, response.status):
             for filterBody in self._responseFilters:
-                response.body = FilteredBody(response.body, filterBody, response)
+                response.body = self._filtered(filterBody, response)
         if self.settings.flushInterval > 0 and mayCoalesce(response):
             response.body = CoalescedBody(response.body, self.settings.flushInterval, self._clock)
 
@@ -258,7 +249,8 @@ class ProxyFlow:
         Become a tunnel, and wait for its end.
         """
         upstream = response.connection.tunnel()
-        response.headers.lines += [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or b"")]
+        lines = response.ownLines()
+        lines += [b"Connection: Upgrade", b"Upgrade: " + (response.upgrade or b"")]
         downstream = exchange.switch(response)
         tunnel = Tunnel(exchange, downstream, upstream, self._wheel, self._tunnelTicks)
         tunnel.start()
@@ -289,8 +281,8 @@ class ProxyFlow:
         if self._handleError is not None:
             try:
                 response = yield from exchange.wait(self._handleError(error, exchange))
-                if response is not None and not isinstance(response, Response):
-                    raise TypeError(f"it returned {response!r}, not a Response or None")
+                if response is not None:
+                    response = answerOf(response)
             except ClientLeft:
                 record.status = 499
                 return None
@@ -307,7 +299,7 @@ class ProxyFlow:
         Log a failure: all that the operator needs, once.
         """
         record = exchange.record
-        fields = {
+        fields: dict[str, Any] = {
             "reason": error.reason,
             "stage": error.stage.value,
             "side": error.side.value,

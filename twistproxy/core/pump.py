@@ -5,14 +5,15 @@ The request's body on its way from the client to whoever takes it: counted, limi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.body import BytesBody
 from twistproxy.core.states import Event
-from twistproxy.errors import ClientError, Stage
+from twistproxy.errors import ClientError, HookFailed, Sent, Stage
 from twistproxy.interfaces import IBody, IBodyConsumer
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class RequestBody:
         self._consumer = consumer
         self._source.deliver(self)
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._consumer.registerProducer(self, True)
 
     def unregisterProducer(self) -> None:
@@ -95,15 +96,18 @@ class RequestBody:
         self._source.stopProducing()
 
 
-@implementer(IBody)
+@implementer(IBody, IBodyConsumer)
 class FilteredBody:
     """
     A body behind a filter; its length is not known any more.
 
+    The filter is made while the head of its message can still be changed, and writes into this object, which passes everything on
+    to whoever will take the body.
+
     @ivar length: C{None}.
     """
 
-    __slots__ = ("_filter", "_message", "_source", "length")
+    __slots__ = ("_consumer", "_filter", "_source", "length")
 
     def __init__(self, source: Any, filterBody: Any, message: Any) -> None:
         """
@@ -112,12 +116,48 @@ class FilteredBody:
         @param message: whose body it is.
         """
         self._source = BytesBody(source, message.trailers) if isinstance(source, bytes) else source
-        self._filter = filterBody
-        self._message = message
+        self._consumer: Any = None
         self.length: int | None = None
+        self._filter = filterBody(self, message)
 
     def deliver(self, consumer: Any) -> None:
-        self._source.deliver(self._filter(consumer, self._message))
+        self._consumer = consumer
+        self._source.deliver(_Guarded(self._filter, self._broke))
+
+    def _broke(self, error: Exception) -> None:
+        """
+        The filter itself has failed.
+        """
+        wrapped = HookFailed("body filter", f"{type(error).__name__}: {error}", Sent.SOME)
+        wrapped.__cause__ = error
+        self._source.stopProducing()
+        self.fail(wrapped)
+
+    # -- what the filter writes
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        if self._consumer is not None:
+            self._consumer.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self._consumer is not None:
+            self._consumer.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        if self._consumer is not None:
+            self._consumer.write(data)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.finish(trailers)
+
+    def fail(self, error: Exception) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.fail(error)
+
+    # -- from whoever takes it
 
     def pauseProducing(self) -> None:
         self._source.pauseProducing()
@@ -126,4 +166,47 @@ class FilteredBody:
         self._source.resumeProducing()
 
     def stopProducing(self) -> None:
+        self._consumer = None
         self._source.stopProducing()
+
+
+@implementer(IBodyConsumer)
+class _Guarded:
+    """
+    A user's filter.  What it raises fails the body that it makes, and nothing else (B7.4): it must not reach the connection that brought
+    the bytes.
+    """
+
+    __slots__ = ("_broke", "_filter")
+
+    def __init__(self, filter: Any, broke: Callable[[Exception], None]) -> None:
+        """
+        @param filter: the filter's consumer.
+        @param broke: called once, with what it raised.
+        """
+        self._filter = filter
+        self._broke = broke
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        self._call("registerProducer", producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._call("unregisterProducer")
+
+    def write(self, data: bytes) -> None:
+        self._call("write", data)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        self._call("finish", trailers)
+
+    def fail(self, error: Exception) -> None:
+        self._call("fail", error)
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        if self._filter is None:
+            return
+        try:
+            getattr(self._filter, method)(*arguments)
+        except Exception as error:
+            self._filter = None
+            self._broke(error)

@@ -63,14 +63,14 @@ class ProxyRequest:
         """
         Set X-Forwarded-For (appended to what a trusted peer sent), -Host and -Proto.
         """
-        headers = self.outbound.headers
+        outbound = self.outbound
         inbound = self.inbound
         peer = inbound.peer
-        if self._claims or headers.edited:
-            setXForwarded(headers, peer.host.encode("ascii"), inbound.host, peer.scheme)
+        if self._claims or outbound.edited:
+            setXForwarded(outbound.headers, peer.host.encode("ascii"), inbound.host, peer.scheme)
             return
         # nothing of the kind can be there: nobody but us has touched the lines
-        lines = headers.lines
+        lines = outbound.lines
         if peer.host:
             lines.append(peer.forLine)
         if inbound.host:

@@ -8,6 +8,7 @@ import attrs
 
 from twistproxy.headers import TOKEN
 from twistproxy.rules.forwarded import Network
+from twistproxy.rules.validity import validHost
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +32,7 @@ class ProxySettings:
     trustedProxies: tuple[Network, ...] = ()
     via: str | None = attrs.field(default="twistproxy")
     maxVia: int = 4
-    cdnLoop: str | None = None
+    cdnLoop: str | None = attrs.field(default=None)
     rawQuery: bool = False
     strictPaths: bool = False
     allowTrace: bool = False
@@ -47,6 +48,13 @@ class ProxySettings:
             return None
         name = self.via.encode("ascii", "replace")
         return b"Via: 1.0 " + name, b"Via: 1.1 " + name
+
+    @cdnLoop.validator
+    def _cdnLoopIsID(self, attribute: object, value: str | None) -> None:
+        # RFC 8586 2: a token, or a host
+        name = b"" if value is None else value.encode("latin-1", "replace")
+        if value is not None and not (TOKEN.fullmatch(name) or (name and b"," not in name and validHost(name))):
+            raise ValueError(f"the name for CDN-Loop must be a token or a host, not {value!r}")
 
     @via.validator
     def _viaIsToken(self, attribute: object, value: str | None) -> None:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.errors import HookFailed, ProxyError, Sent, Stage
-from twistproxy.interfaces import ICallbackTransport, ICarrier
+from twistproxy.interfaces import ICallbackTransport, ICarrier, ITransport
 from twistproxy.message import OutboundRequest, Response
 
 
@@ -23,6 +23,12 @@ class CallbackTransport:
     """
 
     def __init__(self, transport: Any) -> None:
+        """
+        @param transport: the transport, or a callable that does what its one method does.
+        @raise TypeError: if it is neither.
+        """
+        if not (ITransport.providedBy(transport) or callable(transport)):
+            raise TypeError(f"{transport!r} neither provides ITransport nor is callable")
         self._transport = transport
 
     def begin(self, outbound: OutboundRequest, receiver: Any) -> None:
@@ -46,8 +52,10 @@ class _RoundTrip:
         self._transport = transport
         self._receiver: Any = receiver
         self._response: Any = None
+        self._deferred: Deferred[Any] | None = None
         outbound.carrier = self
-        self._deferred: Deferred[Any] = maybeDeferred(transport.roundTrip, outbound)
+        roundTrip = transport.roundTrip if ITransport.providedBy(transport) else transport
+        self._deferred = maybeDeferred(roundTrip, outbound)
         self._deferred.addCallbacks(self._answered, self._failed)
 
     def _answered(self, response: Any) -> None:
@@ -74,7 +82,7 @@ class _RoundTrip:
         receiver.roundTripFailed(error)
 
     def _name(self) -> str:
-        return f"transport {type(self._transport).__name__}"
+        return f"transport {getattr(self._transport, '__qualname__', None) or type(self._transport).__qualname__}"
 
     def abort(self) -> None:
         """
@@ -82,7 +90,8 @@ class _RoundTrip:
         """
         self._receiver = None
         if self._response is not None:
-            if hasattr(self._response, "abort"):
-                self._response.abort()
-        else:
+            response, self._response = self._response, None
+            if hasattr(response, "abort"):
+                response.abort()
+        elif self._deferred is not None:
             self._deferred.cancel()

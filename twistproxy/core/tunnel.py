@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.deadlines import NEVER, IWheelLike, Timed
@@ -55,6 +55,7 @@ class Tunnel(Timed):
         self._exchange.tunnelling(self)
         self.moved()
         downstream, upstream = self._downstream, self._upstream
+        upstream.onLost = self.failed
         upstream.source.deliver(_Direction(self, downstream.sink, "responseBytes"))
         if self._open:
             downstream.source.deliver(_Direction(self, upstream.sink, "requestBytes"))
@@ -81,9 +82,10 @@ class Tunnel(Timed):
         self._open -= 1
         if self._open == 0:
             self._finish()
+            # first of all: a stock transport whose write side is closed tells of its loss inside of loseConnection
+            self._exchange.tunnelEnded(None)
             self._downstream.close()
             self._upstream.close()
-            self._exchange.tunnelEnded(None)
 
     def failed(self, error: Exception) -> None:
         """
@@ -107,6 +109,7 @@ class Tunnel(Timed):
 
     def _finish(self) -> None:
         self._open = 0
+        self._upstream.onLost = None
         if self._wheel is not None:
             self._wheel.cancel(self)
 
@@ -125,7 +128,7 @@ class _Direction:
         self._count = count
         self._record = tunnel._exchange.record
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._sink.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:

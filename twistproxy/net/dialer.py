@@ -75,7 +75,7 @@ class Dialer:
         """
         if target.scheme == "https":
             return self._dialTLS(target, protocol)
-        connecting = self._endpoint(target).connect(_OneProtocol(protocol))
+        connecting: Deferred[Any] = self._endpoint(target).connect(_OneProtocol(protocol))
 
         def connected(_: object) -> None:
             # An endpoint wraps the protocol to learn when it is connected; from here on that is only in the way.

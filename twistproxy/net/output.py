@@ -35,7 +35,7 @@ COLLECTED = 16 * 1024
 GATHERED = 64
 
 
-def _flat(data: Any) -> memoryview:
+def flat(data: Any) -> memoryview:
     """
     @return: C{data} as plain bytes to look at.
     @raise TypeError: for text and whatever else is no bytes.
@@ -100,7 +100,7 @@ class SocketOutput(HubSocket):
         @param data: bytes.  A C{bytearray} or C{memoryview} may be changed after the call.
         """
         if type(data) is not bytes:
-            data = _flat(data)  # type: ignore[assignment]
+            data = flat(data)  # type: ignore[assignment]
         if self._unsent is None:
             try:
                 sent = self._send(data)

@@ -43,6 +43,9 @@ READ_SIZE = 32 * 1024
 #: Further reads of a full socket before others have their turn.
 MORE_READS = 3
 
+#: Reads of unwanted input before closing, which makes 256 KiB: what peers send ahead, and not what floods us.
+DISCARDED_READS = 8
+
 _FIN_OR_WORSE = EPOLLRDHUP | EPOLLHUP | EPOLLERR
 _INPUT = EPOLLIN | _FIN_OR_WORSE
 _DEAD = EPOLLHUP | EPOLLERR
@@ -334,11 +337,13 @@ class SocketTransport(SocketOutput):
             return
         self.connected = False
         self.disconnected = True
-        if reason.type is ConnectionAborted:
-            try:
+        try:
+            if reason.type is ConnectionAborted:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            except OSError:
-                pass  # reset by the peer already
+            elif self.disconnecting and self._readable:
+                self._discardInput()
+        except OSError:
+            pass  # reset by the peer already
         self._hub.remove(self._fd, self._socket)
         protocol, self.protocol = self.protocol, None
         producer, self.producer = self.producer, None
@@ -354,7 +359,23 @@ class SocketTransport(SocketOutput):
                 if connector is not None:
                     connector.connectionLost(reason)
 
+    def _discardInput(self) -> None:
+        """
+        Take what nobody will read any more: the kernel answers it with a reset when the socket is closed,
+        and that can cost the peer our last bytes.  For what comes later a protocol has to wait, or not.
+        """
+        for _ in range(DISCARDED_READS):
+            if len(self._recv(READ_SIZE)) < READ_SIZE:
+                break
+
     # -- about the socket --------------------------------------------------------------------------
+
+    @property
+    def reactor(self) -> Any:
+        """
+        The reactor in which it lives, as Twisted's own transports tell, too.
+        """
+        return self._hub.reactor
 
     def getPeer(self) -> Any:
         """

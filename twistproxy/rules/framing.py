@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from twistproxy.errors import MalformedMessage
+from twistproxy.headers import OWS
 
 #: The largest length that fits a signed 64-bit integer, as other servers count.
 MAX_LENGTH = 2**63 - 1
@@ -28,8 +29,9 @@ def contentLength(value: bytes) -> int:
     @raise MalformedMessage: for anything but digits, a list of different members, or more than L{MAX_LENGTH}.
     """
     if b"," in value:
-        members = {member.strip(b" \t") for member in value.split(b",")}
-        if len(members) != 1:
+        members = {member.strip(OWS) for member in value.split(b",")}
+        # White space around the whole is no part of a value: alone, such a member would be refused as well.
+        if len(members) != 1 or value != value.strip(OWS):
             raise MalformedMessage("Content-Length lists different lengths")
         value = members.pop()
     if _isDigits(value) is None:
@@ -51,7 +53,7 @@ def transferCoding(value: bytes, minor: int) -> None:
     if minor == 0:
         raise MalformedMessage("Transfer-Encoding in HTTP/1.0")
     if value.lower() != b"chunked":
-        codings = [member.strip(b" \t").lower() for member in value.split(b",")]
+        codings = [member.strip(OWS).lower() for member in value.split(b",")]
         if codings.count(b"chunked") > 1 or (b"chunked" in codings and codings[-1] != b"chunked"):
             raise MalformedMessage("chunked is not the one final transfer coding")
         raise MalformedMessage("unknown transfer coding", 501)

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -75,6 +75,8 @@ class Pool:
         self._connectTicks = connectTicks
         self._queueTicks = queueTicks
         self._closed = False
+        self._attempts: set[_Connecting] = set()
+        self._filling = False
 
     def __repr__(self) -> str:
         return f"<Pool {self.target.name}: {len(self.idle)} idle of {self.connections}, {len(self.waiting)} waiting>"
@@ -89,12 +91,16 @@ class Pool:
         settings = self._settings
         if self._closed:
             receiver.roundTripFailed(Unavailable("the pool is closed"))
-        elif settings.maxConnections is None or self.connections < settings.maxConnections:
+        elif self._hasRoom():
             self._connect(outbound, receiver)
         elif len(self.waiting) < settings.maxWaiting:
             self.waiting.append(_Waiting(self, outbound, receiver, self._queueTicks))
         else:
             receiver.roundTripFailed(Unavailable(f"{len(self.waiting)} requests are waiting for a connection already"))
+
+    def _hasRoom(self) -> bool:
+        most = self._settings.maxConnections
+        return most is None or self.connections < most
 
     def _connect(self, outbound: OutboundRequest, receiver: Any) -> None:
         self.connections += 1
@@ -136,12 +142,18 @@ class Pool:
         There is one connection less: room for the next in line.
         """
         self.connections -= 1
-        while self.waiting:
-            waiting = self.waiting.popleft()
-            if waiting.active:
-                waiting.leave()
-                self._connect(waiting.outbound, waiting.receiver)
-                return
+        if self._filling:
+            # An attempt that fails at once ends up here again: a loop, lest a long line become a deep stack.
+            return
+        self._filling = True
+        try:
+            while self.waiting and self._hasRoom():
+                waiting = self.waiting.popleft()
+                if waiting.active:
+                    waiting.leave()
+                    self._connect(waiting.outbound, waiting.receiver)
+        finally:
+            self._filling = False
 
     def replay(self, outbound: OutboundRequest, receiver: Any, error: ProxyError) -> bool:
         """
@@ -155,7 +167,11 @@ class Pool:
         if error.sent is not Sent.NOTHING and outbound.method not in IDEMPOTENT:
             return False
         outbound.replayed = True
-        self._connect(outbound, receiver)
+        if self._hasRoom():
+            self._connect(outbound, receiver)
+        else:
+            # the dead connection's place went to the next in line; this request has waited longer than anybody there
+            self.waiting.appendleft(_Waiting(self, outbound, receiver, self._queueTicks))
         return True
 
     def close(self) -> None:
@@ -171,8 +187,12 @@ class Pool:
         Close every connection now.
         """
         self._closed = True
+        for waiting in list(self.waiting):
+            waiting.giveUp()
+        for attempt in list(self._attempts):
+            attempt.giveUp()
         for connection in list(self.open):
-            connection.abort()
+            connection.cut()
 
 
 @implementer(ICarrier)
@@ -192,6 +212,8 @@ class _Waiting(Timed):
         self.receiver = receiver
         self.active = True
         outbound.carrier = self
+        if outbound.timeouts is not None:
+            ticks = ticksOf(pool.context.wheel, outbound.timeouts.queue)
         pool.context.wheel.schedule(self, ticks)
 
     def serve(self, connection: H1Client) -> None:
@@ -218,10 +240,22 @@ class _Waiting(Timed):
             self._pool.waiting.remove(self)
 
     def timedOut(self) -> None:
-        self.abort()
-        self.outbound.carrier = None
+        """
+        No connection became free.
+        """
         error = Unavailable("no upstream connection became free in time")
         error.timeout = "queue"
+        self._fail(error)
+
+    def giveUp(self) -> None:
+        """
+        There will be no connection any more.
+        """
+        self._fail(Unavailable("the proxy is going down"))
+
+    def _fail(self, error: ProxyError) -> None:
+        self.abort()
+        self.outbound.carrier = None
         self.receiver.roundTripFailed(error)
 
 
@@ -240,6 +274,7 @@ class _Connecting(Timed):
         self._receiver: Any = receiver
         self._attempt: Deferred[None] | None = None
         self._connection = H1Client(pool.context, pool)
+        pool._attempts.add(self)
         outbound.carrier = self
         if outbound.timeouts is not None:
             ticks = ticksOf(pool.context.wheel, outbound.timeouts.connect)
@@ -256,11 +291,16 @@ class _Connecting(Timed):
         """
         Begin.
         """
-        self._attempt = dialer.dial(self._pool.target, self._connection)
-        self._attempt.addCallbacks(self._connected, self._failed)
+        try:
+            attempt = dialer.dial(self._pool.target, self._connection)
+        except Exception:
+            attempt = fail()
+        self._attempt = attempt
+        attempt.addCallbacks(self._connected, self._failed)
 
     def _connected(self, _: object) -> None:
         self._pool.context.wheel.cancel(self)
+        self._pool._attempts.discard(self)
         pool, receiver, outbound = self._pool, self._receiver, self._outbound
         pool.connected(self._connection)
         if receiver is None:
@@ -284,6 +324,7 @@ class _Connecting(Timed):
         """
         There will be no connection.
         """
+        self._pool._attempts.discard(self)
         self._pool.gone()
         if receiver is not None:
             self._outbound.carrier = None
@@ -298,9 +339,21 @@ class _Connecting(Timed):
             self._attempt.cancel()
 
     def timedOut(self) -> None:
+        """
+        It took too long.
+        """
+        self._giveUp(UpstreamTimeout("connect", Stage.CONNECT))
+
+    def giveUp(self) -> None:
+        """
+        There will be no connection any more.
+        """
+        self._giveUp(Unavailable("the proxy is going down", Stage.CONNECT))
+
+    def _giveUp(self, error: ProxyError) -> None:
         receiver, self._receiver = self._receiver, None
         if self._attempt is not None:
             self._attempt.cancel()
         if receiver is not None:
             self._outbound.carrier = None
-            receiver.roundTripFailed(UpstreamTimeout("connect", Stage.CONNECT))
+            receiver.roundTripFailed(error)

@@ -6,6 +6,7 @@ The native transport: carries requests over pooled connections of our own.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from copy import copy
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -83,8 +84,11 @@ class PooledTransport:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
         """
-        receiver = _Receiver(outbound)
-        self.begin(outbound, receiver)
+        # Sent as a copy: who carries the request inside is not to be taken for who carries it outside, lest a transport that wraps this
+        # one never hear that it was cancelled.
+        inner = copy(outbound)
+        receiver = _Receiver(inner)
+        self.begin(inner, receiver)
         return receiver.result
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.errors import MalformedMessage
@@ -194,7 +194,7 @@ class _Nowhere:
 
     __slots__ = ()
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         pass
 
     def unregisterProducer(self) -> None:
@@ -268,6 +268,8 @@ class BodyWriter:
             raise MalformedMessage("a body shorter than its Content-Length")
         if self._left == CHUNKED:
             self._transport.write(b"\r\n".join((b"0", *trailers, b"", b"")))
+            # What is written behind the last chunk would be read as the next message.
+            self._left = 0
         self.complete = True
 
 
@@ -294,7 +296,7 @@ class TunnelSink:
         self._transport = transport
         self._setProducer = setProducer
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._setProducer(producer)
 
     def unregisterProducer(self) -> None:

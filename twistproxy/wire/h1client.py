@@ -30,7 +30,7 @@ from twistproxy.rules.hopbyhop import upgradeAccepted
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
 from twistproxy.wire.context import ClientContext, ClientTicks
-from twistproxy.wire.h1head import ResponseHead, headFault, parseResponse, parseStatusLine
+from twistproxy.wire.h1head import ResponseParser, headFault, parseStatusLine
 
 IDLE, WAIT, BODY, TUNNEL, CLOSED = range(5)
 
@@ -47,8 +47,8 @@ class H1Client(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_context", "_interims", "_keepAlive", "_outbound", "_owner", "_phase", "_producer",
-        "_receiver", "_requestBody", "_scanned", "_ticks", "_unsent", "_writable", "_writer", "factory", "reused", "transport",
+        "__weakref__", "_body", "_buffer", "_context", "_interims", "_keepAlive", "_outbound", "_owner", "_parser", "_phase", "_producer",
+        "_receiver", "_requestBody", "_response", "_scanned", "_ticks", "_tunnel", "_unsent", "_writable", "_writer", "factory", "reused", "transport",
     )  # fmt: skip
 
     def __init__(self, context: ClientContext, owner: Any) -> None:
@@ -61,6 +61,7 @@ class H1Client(Timed):
         self._owner = owner
         self._phase = IDLE
         self._ticks: ClientTicks = context.ticks
+        self._parser = ResponseParser(context.limits.responseFields)
         self._buffer = b""
         self._scanned = 0
         self._interims = 0
@@ -70,6 +71,8 @@ class H1Client(Timed):
         self._outbound: Any = None
         self._receiver: Any = None
         self._requestBody: Any = None
+        self._response: UpstreamResponse | None = None
+        self._tunnel: TunnelEnd | None = None
         self._body: BodyReader | None = None
         self._writer: BodyWriter | None = None
         self._producer: Any = None
@@ -137,14 +140,15 @@ class H1Client(Timed):
         if phase == CLOSED:
             return
         self._owner.lost(self)
-        outbound, receiver, body = self._outbound, self._receiver, self._body
+        outbound, receiver, body, tunnel = self._outbound, self._receiver, self._body, self._tunnel
+        silent = not self._buffer and not self._interims
+        sent = self._sent()
         self._forget()
         if phase == WAIT:
-            silent = not self._buffer and not self._interims
             error = UpstreamError(
                 "the upstream closed the connection without a response" if clean else "the upstream reset the connection",
-                Stage.WAIT if self._sent() is Sent.ALL else Stage.SEND,
-                self._sent(),
+                Stage.WAIT if sent is Sent.ALL else Stage.SEND,
+                sent,
             )
             if silent and self.reused and self._owner.replay(outbound, receiver, error):
                 return
@@ -162,6 +166,9 @@ class H1Client(Timed):
                         Sent.ALL,
                     )
                 )
+        elif tunnel is not None and tunnel.onLost is not None and not clean:
+            # it had closed its side in order, but now takes nothing any more either
+            tunnel.onLost(UpstreamError("the upstream broke off a tunnel", Stage.TUNNEL, Sent.ALL))
 
     # -- sending a request
 
@@ -181,7 +188,7 @@ class H1Client(Timed):
         context.wheel.schedule(self, ticks.responseHead)
         method = outbound.method
         lines = [method + b" " + outbound.target + b" HTTP/1.1", b"Host: " + outbound.host]
-        lines += outbound.headers.lines
+        lines += outbound.lines
         if outbound.upgrade is not None:
             lines.append(b"Connection: Upgrade\r\nUpgrade: " + outbound.upgrade)
         if outbound.acceptsTrailers:
@@ -212,7 +219,11 @@ class H1Client(Timed):
         self._writer = BodyWriter(self.transport, length)
         # The head goes at once, before the first byte of the body has come (B4.4).
         self.transport.write(b"\r\n".join(lines))
-        body.deliver(self)
+        try:
+            body.deliver(self)
+        except Exception as error:
+            # a body of the user's: nobody else would ever hear of it
+            self.fail(error)
 
     @property
     def stage(self) -> Stage:
@@ -233,7 +244,7 @@ class H1Client(Timed):
 
     # -- IBodyConsumer, for the request's body
 
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
         From now on the request's body is paused while the upstream does not keep up.
         """
@@ -280,7 +291,9 @@ class H1Client(Timed):
         The request's body has broken off: the upstream must not take it for complete (B4.5).
         """
         if not isinstance(error, ProxyError):
-            error = HookFailed("request body", str(error), self._sent())
+            wrapped = HookFailed("request body", f"{type(error).__name__}: {error}", self._sent())
+            wrapped.__cause__ = error
+            error = wrapped
         self._requestBody = None
         self._fail(error)
 
@@ -305,11 +318,10 @@ class H1Client(Timed):
                 if end < 0 or end > limits.head:
                     self._incomplete(data)
                     return
-                head = parseResponse(data[:end], self._outbound.method, self, limits.responseFields)
+                response = self._parser.parse(data[:end], self._outbound.method, self)
                 data = data[end + 4 :]
                 self._buffer = b""
                 self._scanned = 0
-                response = head.response
                 if response.status >= 200 or response.status == 101:
                     break
                 self._interims += 1
@@ -318,7 +330,7 @@ class H1Client(Timed):
                 self._receiver.informationalReceived(response)
                 if not data or self._phase != WAIT:
                     return
-            self._finalHead(head, response, data)
+            self._finalHead(response, data)
         except MalformedMessage as fault:
             self._fail(UpstreamError(f"a malformed response: {fault.reason}", Stage.WAIT, self._sent()))
 
@@ -339,7 +351,7 @@ class H1Client(Timed):
         self._buffer = data
         self._scanned = max(0, len(data) - 3)
 
-    def _finalHead(self, head: ResponseHead, response: UpstreamResponse, rest: bytes) -> None:
+    def _finalHead(self, response: UpstreamResponse, rest: bytes) -> None:
         """
         The final head is here, and perhaps the beginning, or all, of the body.
         """
@@ -354,9 +366,9 @@ class H1Client(Timed):
             self._body = BodyReader(self.transport, UNTIL_CLOSE, rest)
             receiver.responseReceived(response)
             return
-        length = head.length
-        self._keepAlive = head.keepAlive
-        if head.chunked:
+        length = response.length
+        self._keepAlive = response.keepAlive
+        if response.chunked:
             limits = self._context.limits
             chunks = ChunkedReader(limits.head, limits.responseFields)
             payload = chunks.feed(rest)
@@ -365,7 +377,6 @@ class H1Client(Timed):
                 return
             response.body = payload
             response.trailers = chunks.trailers
-            response.chunked = True
             rest = chunks.rest
         elif length is None:
             self._stream(response, BodyReader(self.transport, UNTIL_CLOSE, rest))
@@ -376,6 +387,8 @@ class H1Client(Timed):
         elif length:
             response.body = rest[:length]
             rest = rest[length:]
+        # From here on the connection is somebody else's, whom response.abort() must not hit.
+        response.connection = None
         self._release(rest)
         receiver.responseReceived(response)
 
@@ -384,6 +397,7 @@ class H1Client(Timed):
         Hand over a response whose body is still coming.
         """
         self._phase = BODY
+        self._response = response
         self._body = response.body = body
         self._context.wheel.schedule(self, self._ticks.responseBody)
         self._receiver.responseReceived(response)
@@ -403,6 +417,8 @@ class H1Client(Timed):
             self._fail(UpstreamError(f"a malformed response body: {fault.reason}", Stage.BODY, Sent.ALL))
             return
         if rest is not None and self._phase == BODY:
+            if self._response is not None:
+                self._response.connection = None
             self._release(rest)
             body.finished()
 
@@ -438,7 +454,7 @@ class H1Client(Timed):
         """
         Let go of everything that belongs to one exchange.
         """
-        self._outbound = self._receiver = self._body = self._writer = self._producer = None
+        self._outbound = self._receiver = self._response = self._tunnel = self._body = self._writer = self._producer = None
         self._buffer = b""
         self._scanned = self._interims = 0
 
@@ -447,7 +463,8 @@ class H1Client(Timed):
         @return: the upstream's side of a tunnel; called after a 101, once.
         """
         sink = TunnelSink(self.transport, self._setProducer)
-        return TunnelEnd(self._body, sink, self._discard, self.abort)
+        self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort)
+        return end
 
     def _setProducer(self, producer: Any) -> None:
         self._producer = producer
@@ -542,6 +559,12 @@ class H1Client(Timed):
             self._giveUpRequestBody()
             self._forget()
             self._discard(abort=True)
+
+    def cut(self) -> None:
+        """
+        End it now, whatever it does; who waits for it is told.
+        """
+        self._fail(UpstreamError("cut off, as the proxy is going down", self.stage, self._sent()))
 
     def _discard(self, abort: bool = False) -> None:
         """

@@ -16,7 +16,7 @@ import re
 from typing import Any
 
 from twistproxy.errors import MalformedMessage
-from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, Headers, lineName
+from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, lineName
 from twistproxy.message import Field, Peer, Request, UpstreamResponse
 from twistproxy.rules.fields import (
     CONNECTION,
@@ -42,6 +42,9 @@ _ORDINARY: Field = (0, True, b"", b"", None)
 #: What is remembered: 8192 lines of at most 256 bytes, so at most a few MiB whoever sends them.
 _MAX_LINES = 8192
 _MAX_LINE = 256
+#: The largest header block that a connection keeps for comparison.
+_MAX_BLOCK = 4096
+_SLASH = 0x2F
 _lines: dict[bytes, Field] = {}
 _names: dict[bytes, tuple[int, bool, bytes]] = {}
 _statuses: dict[bytes, tuple[int, bytes, int]] = {}
@@ -49,6 +52,7 @@ _statuses: dict[bytes, tuple[int, bytes, int]] = {}
 _isToken = TOKEN.fullmatch
 _hasControl = NOT_IN_VALUE.search
 _statusLine = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
+_setsCookie = re.compile(rb"\r\nset-cookie2?:", re.IGNORECASE).search
 _bareLF = re.compile(rb"(?<!\r)\n").search
 
 
@@ -145,30 +149,69 @@ def headFault(head: bytes, start: int) -> str | None:
     return None
 
 
+class RequestParser:
+    """
+    Parses the request heads of one connection.
+
+    Clients repeat themselves: the header block of the last request is kept, and one that is the same to the byte means the same.  It
+    goes with the connection and is never compared with anybody else's.
+    """
+
+    __slots__ = ("_block", "_last", "_maxFields")
+
+    def __init__(self, maxFields: int) -> None:
+        """
+        @param maxFields: the largest number of header fields.
+        """
+        self._maxFields = maxFields
+        self._block = b""
+        self._last: Request | None = None
+
+    def parse(self, head: bytes, peer: Peer) -> Request:
+        """
+        Parse a request head.
+
+        @param head: request line and header lines, without the empty line at the end.
+        @param peer: who sent it.
+        @return: the request; its C{fault} is not set, its body not yet known.
+        @raise MalformedMessage: if it must be refused.
+        """
+        line, _, block = head.partition(b"\r\n")
+        method, target, minor = requestLine(line)
+        authority = None
+        if target[0] != _SLASH and method != b"CONNECT":
+            target, authority = originForm(method, target)
+        last = self._last
+        if last is not None and block == self._block and minor == last.minor:
+            request = Request(peer, method, target, minor, last.lines, last.forward, last.fields)
+            request.host = last.host
+            request.kinds = last.kinds
+            request.length = last.length
+            request.upgrade = last.upgrade
+            request.keepAlive = last.keepAlive
+        else:
+            lines = block.split(b"\r\n") if block else []
+            if len(lines) > self._maxFields:
+                raise MalformedMessage(f"more than {self._maxFields} header fields", 431)
+            forward, fields = _scan(lines)
+            request = Request(peer, method, target, minor, lines, forward, fields)
+            _interpret(request, fields)
+            if len(block) <= _MAX_BLOCK and authority is None:
+                self._block = block
+                self._last = request
+        if minor and not request.host:
+            # RFC 9112 3.2: with a target in absolute form, too
+            raise MalformedMessage("no Host")
+        if authority is not None:
+            request.host = authority
+        return request
+
+
 def parseRequest(head: bytes, peer: Peer, maxFields: int) -> Request:
     """
-    Parse a request head.
-
-    @param head: request line and header lines, without the empty line at the end.
-    @param peer: who sent it.
-    @param maxFields: the largest number of header fields.
-    @return: the request; its C{fault} is not set, its body not yet known.
-    @raise MalformedMessage: if it must be refused.
+    Parse one request head; see L{RequestParser.parse}.
     """
-    lines = head.split(b"\r\n")
-    method, target, minor = requestLine(lines[0])
-    del lines[0]
-    if len(lines) > maxFields:
-        raise MalformedMessage(f"more than {maxFields} header fields", 431)
-    forward, fields = _scan(lines)
-    target, authority = originForm(method, target) if method != b"CONNECT" else (target, None)
-    request = Request(peer, method, target, minor, lines, forward, fields)
-    _interpret(request, fields)
-    if authority is not None:
-        request.host = authority
-    elif not request.host and minor:
-        raise MalformedMessage("no Host")
-    return request
+    return RequestParser(maxFields).parse(head, peer)
 
 
 def _interpret(request: Request, fields: list[Field]) -> None:
@@ -182,7 +225,9 @@ def _interpret(request: Request, fields: list[Field]) -> None:
     options = 0
     named: frozenset[bytes] = NO_NAMES
     upgrade: bytes | None = None
+    kinds = 0
     for kind, _, _, value, meaning in fields:
+        kinds |= 1 << kind
         if kind == HOST:
             if host is not None:
                 raise MalformedMessage("two Host fields")
@@ -207,6 +252,7 @@ def _interpret(request: Request, fields: list[Field]) -> None:
             named |= {b"expect"}
     if chunked and length is not None:
         raise MalformedMessage("Content-Length together with Transfer-Encoding")
+    request.kinds = kinds
     request.host = host or b""
     request.length = None if chunked else (length or 0)
     request.keepAlive = not options & CLOSE and (minor == 1 or options & KEEP_ALIVE != 0)
@@ -243,79 +289,109 @@ def parseStatusLine(line: bytes) -> tuple[int, bytes, int]:
     return known
 
 
-class ResponseHead:
+class _ResponseBlock:
     """
-    A parsed response head and what it means for the connection it came over.
-
-    @ivar response: the response.
-    @ivar length: the length of its body in bytes; 0 for none; C{None} if it is chunked or ends with the connection.
-    @ivar chunked: whether it is chunked.
-    @ivar keepAlive: whether the connection can be used again after it.
+    What a response head means, whatever request it answers.
     """
 
-    __slots__ = ("chunked", "keepAlive", "length", "response")
+    __slots__ = ("chunked", "dated", "keepAlive", "length", "lines", "minor", "raw", "reason", "status", "upgrade")
 
-    def __init__(self, response: UpstreamResponse, length: int | None, chunked: bool, keepAlive: bool) -> None:
-        self.response = response
+    def __init__(self, raw: bytes, maxFields: int) -> None:
+        lines = raw.split(b"\r\n")
+        self.raw = raw
+        self.status, self.reason, self.minor = parseStatusLine(lines[0])
+        del lines[0]
+        if len(lines) > maxFields:
+            raise MalformedMessage(f"more than {maxFields} header fields")
+        self.lines, fields = _scan(lines)
+        self.upgrade: bytes | None = None
+        self.dated = False
+        length: int | None = None
+        chunked = False
+        options = 0
+        names: frozenset[bytes] = NO_NAMES
+        passing = False
+        for kind, _, _, value, meaning in fields:
+            if kind == DATE:
+                self.dated = True
+            elif kind == CONTENT_LENGTH:
+                length = _sameLength(length, meaning)
+            elif kind == CONNECTION:
+                options |= meaning[0]
+                if meaning[1]:
+                    names |= meaning[1]
+            elif kind == TRANSFER_ENCODING:
+                if chunked:
+                    raise MalformedMessage("two Transfer-Encoding fields")
+                transferCoding(value, self.minor)
+                chunked = True
+            elif kind == UPGRADE:
+                self.upgrade = value
+            elif kind in _PASS_IN_RESPONSES:
+                passing = True
+        if chunked and length is not None:
+            raise MalformedMessage("Content-Length together with Transfer-Encoding")
+        if passing:
+            self.lines = [line for line in lines if lineName(line) not in _NOT_IN_RESPONSES]
+        if names:
+            self.lines = withoutNamed(self.lines, names)
         self.length = length
         self.chunked = chunked
-        self.keepAlive = keepAlive
+        self.keepAlive = not options & CLOSE and (self.minor == 1 or options & KEEP_ALIVE != 0)
 
 
-def parseResponse(head: bytes, method: bytes, connection: object, maxFields: int) -> ResponseHead:
+class ResponseParser:
     """
-    Parse a response head.
+    Parses the response heads of one connection.
 
-    @param head: status line and header lines, without the empty line at the end.
-    @param method: the method of the request it answers.
-    @param connection: what it came over.
-    @param maxFields: the largest number of header fields.
-    @raise MalformedMessage: if it cannot be forwarded faithfully.
+    As with requests, a head that is the same to the byte as the last one means the same; one that sets a cookie is not kept.
     """
-    lines = head.split(b"\r\n")
-    status, reason, minor = parseStatusLine(lines[0])
-    del lines[0]
-    if len(lines) > maxFields:
-        raise MalformedMessage(f"more than {maxFields} header fields")
-    forward, fields = _scan(lines)
-    response = UpstreamResponse(status, reason, minor, Headers(forward), connection)
-    length: int | None = None
-    chunked = False
-    options = 0
-    names: frozenset[bytes] = NO_NAMES
-    passing = False
-    for kind, _, _, value, meaning in fields:
-        if kind == DATE:
-            response.dated = True
-        elif kind == CONTENT_LENGTH:
-            length = _sameLength(length, meaning)
-        elif kind == CONNECTION:
-            options |= meaning[0]
-            if meaning[1]:
-                names |= meaning[1]
-        elif kind == TRANSFER_ENCODING:
-            if chunked:
-                raise MalformedMessage("two Transfer-Encoding fields")
-            transferCoding(value, minor)
-            chunked = True
-        elif kind == UPGRADE:
-            response.upgrade = value
-        elif kind in _PASS_IN_RESPONSES:
-            passing = True
-    if chunked and length is not None:
-        raise MalformedMessage("Content-Length together with Transfer-Encoding")
-    if hasNoBody(method, status):
-        response.contentLength = length if status != 204 and status >= 200 else None
-        length, chunked = 0, False
-    if passing:
-        response.headers.lines = [line for line in lines if lineName(line) not in _NOT_IN_RESPONSES]
-    if names:
-        response.headers.lines = withoutNamed(response.headers.lines, names)
-    # Only a length that is known from the head leaves the connection at a known place.
-    keepAlive = (
-        not options & CLOSE and (minor == 1 or options & KEEP_ALIVE != 0) and (chunked or length is not None)
-    )
-    return ResponseHead(response, length, chunked, keepAlive)
+
+    __slots__ = ("_last", "_maxFields")
+
+    def __init__(self, maxFields: int) -> None:
+        """
+        @param maxFields: the largest number of header fields.
+        """
+        self._maxFields = maxFields
+        self._last: _ResponseBlock | None = None
+
+    def parse(self, head: bytes, method: bytes, connection: Any) -> UpstreamResponse:
+        """
+        Parse a response head.
+
+        @param head: status line and header lines, without the empty line at the end.
+        @param method: the method of the request it answers.
+        @param connection: what it came over.
+        @return: the response, with C{length}, C{chunked} and C{keepAlive} as far as they can be known from the head.
+        @raise MalformedMessage: if it cannot be forwarded faithfully.
+        """
+        block = self._last
+        if block is None or block.raw != head:
+            block = _ResponseBlock(head, self._maxFields)
+            self._last = block if len(head) <= _MAX_BLOCK and not _setsCookie(head) else None
+        status = block.status
+        response = UpstreamResponse(status, block.reason, block.minor, block.lines, connection)
+        response.dated = block.dated
+        response.upgrade = block.upgrade
+        if hasNoBody(method, status):
+            if status >= 200 and status != 204:
+                response.contentLength = block.length
+            response.length = 0
+            response.keepAlive = block.keepAlive
+        else:
+            response.length = block.length
+            response.chunked = block.chunked
+            # Only a length that is known from the head leaves the connection at a known place.
+            response.keepAlive = block.keepAlive and (block.chunked or block.length is not None)
+        return response
+
+
+def parseResponse(head: bytes, method: bytes, connection: Any, maxFields: int) -> UpstreamResponse:
+    """
+    Parse one response head; see L{ResponseParser.parse}.
+    """
+    return ResponseParser(maxFields).parse(head, method, connection)
 
 
 # What a client may claim about itself is taken out of requests; in a response the same names are the upstream's own.

@@ -16,6 +16,7 @@ the client gets and one place logs it.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
@@ -31,12 +32,13 @@ from twistproxy.rules.framing import hasNoBody
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
 from twistproxy.wire.context import ServerContext
-from twistproxy.wire.h1head import headFault, parseRequest
+from twistproxy.wire.h1head import RequestParser, headFault
 from twistproxy.rules.validity import looksHopeless, requestLine
 
 HEAD, BUSY, DISCARD, TUNNEL, LINGER, CLOSED = range(6)
 
 _statusLines: dict[tuple[int, bytes], bytes] = {}
+_emptyLines = re.compile(rb"(?:\r\n)+").match
 
 
 def statusLine(status: int, reason: bytes) -> bytes:
@@ -61,7 +63,7 @@ class H1Server(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange", "_persist", "_phase", "_producer", "_request", "_scanned",
+        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange", "_parser", "_persist", "_phase", "_producer", "_request", "_scanned",
         "_serving", "_unsent", "_writable", "_writer", "factory", "peer", "served", "transport",
     )  # fmt: skip
 
@@ -70,6 +72,7 @@ class H1Server(Timed):
         self._context = context
         self._phase = HEAD
         self._buffer = b""
+        self._parser = RequestParser(context.limits.requestFields)
         self._scanned = 0
         self._exchange: Any = None
         self._request: Any = None
@@ -117,11 +120,12 @@ class H1Server(Timed):
         Give what was read to whatever the connection is about.
         """
         phase = self._phase
-        if phase == HEAD:
+        if phase == HEAD and self._writable:
             self._serve(data)
         elif self._body is not None:
             self._bodyReceived(data)
-        elif phase == BUSY:
+        elif phase == BUSY or phase == HEAD:
+            # A client that does not take its responses is not served more of them.
             self._buffer += data
             if len(self._buffer) > self._context.limits.held:
                 self.transport.pauseProducing()
@@ -190,13 +194,13 @@ class H1Server(Timed):
         if self._buffer:
             data = self._buffer + data
         self._serving = True
-        while data and self._phase == HEAD:
+        while data and self._phase == HEAD and self._writable:
             if data[:1] == b"\r" and data[:2] in (b"\r", b"\r\n"):
-                # RFC 9112 2.2: an empty line before a request is ignored
+                # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be copied 32,768 times
                 if len(data) == 1:
                     self._buffer = data
                     break
-                data = data[2:]
+                data = data[_emptyLines(data).end() :]  # type: ignore[union-attr]
                 self._buffer = b""
                 continue
             limits = self._context.limits
@@ -210,8 +214,11 @@ class H1Server(Timed):
                 self._refuse(MalformedMessage("the request line is too long", 414), data)
                 break
             try:
-                request = parseRequest(data[:end], self.peer, limits.requestFields)
-                self._frame(request, data[end + 4 :])
+                request = self._parser.parse(data[:end], self.peer)
+                if request.length == 0:
+                    self._buffer = data[end + 4 :]
+                else:
+                    self._frame(request, data[end + 4 :])
             except MalformedMessage as fault:
                 self._refuse(fault, data)
                 break
@@ -238,23 +245,23 @@ class H1Server(Timed):
             try:
                 requestLine(data[:lineEnd])
             except MalformedMessage as error:
-                fault = error
+                fault = error.with_traceback(None)  # or this frame would hold itself
         if fault is not None:
             self._refuse(fault, data)
             return
-        if not self._buffer:
+        if not self._scanned:
+            # the first that is seen of it, be it in a buffer behind the last request
             self._context.wheel.schedule(self, self._context.headTicks)
         self._buffer = data
-        self._scanned = max(0, len(data) - 3)
+        # No head ends at 0: an empty line in front is gone already.
+        self._scanned = max(1, len(data) - 3)
 
     def _frame(self, request: Request, rest: bytes) -> None:
         """
         Divide what came behind a head into the request's body and what follows.
         """
         length = request.length
-        if length == 0:
-            self._buffer = rest
-        elif length is not None:
+        if length is not None:
             if len(rest) >= length:
                 request.body = rest[:length]
                 self._buffer = rest[length:]
@@ -309,9 +316,7 @@ class H1Server(Timed):
         try:
             rest = body.received(data)
         except MalformedMessage as fault:
-            self._persist = False
-            self._body = None
-            body.failed(ClientError(fault.reason, fault.status, Stage.SEND))
+            self._bodyFailed(body, ClientError(fault.reason, fault.status, Stage.SEND))
             if self._phase == DISCARD:
                 self._close()
             return
@@ -334,6 +339,15 @@ class H1Server(Timed):
         else:
             body.finished()
 
+    def _bodyFailed(self, body: BodyReader, error: ClientError) -> None:
+        """
+        The client has not sent the body that it announced; whatever else it sends is not looked at.
+        """
+        self._persist = False
+        self._body = None
+        self._request.fault = error
+        body.failed(error)
+
     # -- IDownstream
 
     def sendInformational(self, status: int, reason: bytes, lines: list[bytes]) -> None:
@@ -350,7 +364,7 @@ class H1Server(Timed):
         request = self._request
         status = response.status
         lines = [_statusLines.get((status, response.reason)) or statusLine(status, response.reason)]
-        lines += response.headers.lines
+        lines += response.lines
         if hasNoBody(request.method, status):
             if response.contentLength is not None and status != 204:
                 lines.append(b"Content-Length: %d" % response.contentLength)
@@ -367,7 +381,7 @@ class H1Server(Timed):
             length = UNTIL_CLOSE
         if self._body is not None and not self._body.ended and self._bodyWithheld():
             self._persist = False
-        if not self._persist:
+        if not self._persist or self._context.draining:
             lines.append(b"Connection: close")
         elif not request.minor:
             lines.append(b"Connection: keep-alive")
@@ -426,7 +440,7 @@ class H1Server(Timed):
         self._phase = TUNNEL
         self._context.wheel.cancel(self)
         held, self._buffer = self._buffer, b""
-        lines = [statusLine(101, response.reason), *response.headers.lines, b"", b""]
+        lines = [statusLine(101, response.reason), *response.lines, b"", b""]
         self.transport.write(b"\r\n".join(lines))
         self._body = BodyReader(self.transport, UNTIL_CLOSE, held)
         return TunnelEnd(
@@ -439,7 +453,7 @@ class H1Server(Timed):
         """
         self._exchange = None
         self._producer = None
-        if self._phase == CLOSED or self._phase == TUNNEL:
+        if self._phase != BUSY:
             return
         if not self._persist or not self._complete:
             self._close()
@@ -500,7 +514,7 @@ class H1Server(Timed):
         """
         context = self._context
         if self._phase == HEAD:
-            if self._buffer:
+            if self._buffer and self._writable:
                 self._refuse(MalformedMessage("the request head took too long", 408), self._buffer, "requestHead")
             else:
                 self._close()
@@ -515,9 +529,7 @@ class H1Server(Timed):
         elif self._phase == BUSY:
             body = self._body
             if body is not None and not body.ended and not body.paused:
-                self._persist = False
-                self._body = None
-                body.failed(ClientError("the request body stalled", 408, Stage.SEND, "requestBody"))
+                self._bodyFailed(body, ClientError("the request body stalled", 408, Stage.SEND, "requestBody"))
             elif self._stalled():
                 exchange, self._exchange = self._exchange, None
                 self._phase = CLOSED

@@ -1,0 +1,49 @@
+"""
+A certificate authority of our own, made with the openssl command.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.support.programs import program
+
+
+class Authority:
+    """
+    An authority in a folder.
+
+    @ivar file: its certificate (PEM).
+    """
+
+    def __init__(self, folder: Path, name: str = "story authority") -> None:
+        self._folder = folder
+        self._openssl = program("openssl")
+        self.file, self._key = folder / "ca.pem", folder / "ca.key"
+        self._run(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+            *("-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"),
+            *("-keyout", str(self._key), "-out", str(self.file)),
+        )
+
+    def certificate(self, name: str, alternative: str) -> tuple[Path, Path]:
+        """
+        @param alternative: what it is good for, as openssl writes it: C{DNS:localhost,IP:127.0.0.1}.
+        @return: a certificate and its key (PEM).
+        """
+        certificate, key, request = (self._folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
+        extensions = self._folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName={alternative}\n")
+        self._run(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"),
+            *("-keyout", str(key), "-out", str(request)),
+        )
+        self._run(
+            *("x509", "-req", "-in", str(request), "-CA", str(self.file), "-CAkey", str(self._key), "-CAcreateserial"),
+            *("-days", "2", "-extfile", str(extensions), "-out", str(certificate)),
+        )
+        return certificate, key
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run([self._openssl, *arguments], check=True, capture_output=True, timeout=60)

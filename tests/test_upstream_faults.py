@@ -1,0 +1,608 @@
+"""
+What an upstream must not do, through a whole proxy (B5.2, B5.3, B5.5, B5.6, B5.8, B6.2).
+
+The upstream is played byte by byte.  Whatever it does wrong, the client is told so or cut off, nothing of its connection is used again, the
+log names the side and the stage, and the client's next request, on the connection that it has, is served as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.memory import MemoryTransport
+from tests.support.world import World, echo, readResponses
+from twistproxy.errors import Sent, Side, Stage
+
+GET = b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n"
+SECOND = b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
+UPGRADE = b"GET /first HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def head(*lines: bytes, status: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    """A response head."""
+    return b"\r\n".join((status, *lines, b"", b""))
+
+
+#: Heads that cannot be read in one way only: 502.
+HEADS: dict[str, bytes] = {
+    "garbage": b"\x00\xffgarbage\r\n\r\n",
+    "HTML": b"<html><body>Hello</body></html>\r\n\r\n",
+    "TLS alert": b"\x15\x03\x01\x00\x02\x02\x16",
+    "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "ICY": b"ICY 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "empty line first": b"\r\n" + head(b"Content-Length: 0"),
+    "header line first": b"Content-Length: 0\r\n\r\n",
+    "space first": b" " + head(b"Content-Length: 0"),
+    "HTTP/2.0": head(b"Content-Length: 0", status=b"HTTP/2.0 200 OK"),
+    "lower-case version": head(b"Content-Length: 0", status=b"http/1.1 200 OK"),
+    "no minor version": head(b"Content-Length: 0", status=b"HTTP/1 200 OK"),
+    "two-digit status": head(b"Content-Length: 0", status=b"HTTP/1.1 20 OK"),
+    "four-digit status": head(b"Content-Length: 0", status=b"HTTP/1.1 2000 OK"),
+    "status 099": head(b"Content-Length: 0", status=b"HTTP/1.1 099 OK"),
+    "status 600": head(b"Content-Length: 0", status=b"HTTP/1.1 600 OK"),
+    "no status": head(b"Content-Length: 0", status=b"HTTP/1.1"),
+    "no space before the reason": head(b"Content-Length: 0", status=b"HTTP/1.1 200OK"),
+    "two spaces before the status": head(b"Content-Length: 0", status=b"HTTP/1.1  200 OK"),
+    "status of other digits": head(b"Content-Length: 0", status="HTTP/1.1 \u0662\u0660\u0660 OK".encode()),
+    "NUL in the reason": head(b"Content-Length: 0", status=b"HTTP/1.1 200 O\x00K"),
+    "CR in the reason": head(b"Content-Length: 0", status=b"HTTP/1.1 200 OK\rX: y"),
+    "LF in the reason": head(b"Content-Length: 0", status=b"HTTP/1.1 200 OK\nX: y"),
+    "escape in the reason": head(b"Content-Length: 0", status=b"HTTP/1.1 200 \x1b[2J"),
+    "bare LFs": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+    "LF at the end": OK + b"Content-Length: 0\r\n\n",
+    "two lengths": head(b"Content-Length: 5", b"Content-Length: 6") + b"hello!",
+    "list of lengths": head(b"Content-Length: 5, 6") + b"hello!",
+    "negative length": head(b"Content-Length: -5") + b"hello",
+    "length with plus": head(b"Content-Length: +5") + b"hello",
+    "empty length": head(b"Content-Length:") + b"hello",
+    "length 2^63": head(b"Content-Length: 9223372036854775808") + b"hello",
+    "length and chunks": head(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "chunks and length": head(b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"0\r\n\r\n",
+    "unknown coding": head(b"Transfer-Encoding: gzip") + b"hello",
+    "identity": head(b"Transfer-Encoding: identity", b"Content-Length: 5") + b"hello",
+    "gzip, chunked": head(b"Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n",
+    "chunked twice": head(*[b"Transfer-Encoding: chunked"] * 2) + b"0\r\n\r\n",
+    "chunks in HTTP/1.0": head(b"Transfer-Encoding: chunked", status=b"HTTP/1.0 200 OK") + b"0\r\n\r\n",
+    "folded line": head(b"X: y", b" z", b"Content-Length: 0"),
+    "fold behind the status": head(b" X: y", b"Content-Length: 0"),
+    "no colon": head(b"X", b"Content-Length: 0"),
+    "no name": head(b": y", b"Content-Length: 0"),
+    "space before the colon": head(b"X : y", b"Content-Length: 0"),
+    "space before Content-Length's colon": head(b"Content-Length : 0"),
+    "NUL in a value": head(b"X: y\x00", b"Content-Length: 0"),
+    "CR in a value": head(b"X: y\rSet-Cookie: a", b"Content-Length: 0"),
+    "LF in a value": head(b"X: y\nSet-Cookie: a", b"Content-Length: 0"),
+    "head too large": head(b"X: " + b"y" * 65536, b"Content-Length: 0"),
+    "head without end": head(b"X: " + b"y" * 66000)[:-4],
+    "201 fields": head(*[b"X-%d: y" % n for n in range(200)], b"Content-Length: 0"),
+    "17 interims": head(status=b"HTTP/1.1 103 Early Hints") * 17 + head(b"Content-Length: 0"),
+    "broken interim": head(b"X : y", status=b"HTTP/1.1 103 Early Hints") + head(b"Content-Length: 0"),
+    "bare 101": head(status=b"HTTP/1.1 101 Switching Protocols"),
+    "101 not asked for": head(b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols"),
+}
+
+#: Bodies behind a head that announces chunks.
+CHUNKS: dict[str, bytes] = {
+    "size with plus": b"+5\r\nhello\r\n0\r\n\r\n",
+    "size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "space before the size": b" 5\r\nhello\r\n0\r\n\r\n",
+    "space behind the size": b"5 \r\nhello\r\n0\r\n\r\n",
+    "17 digits": b"00000000000000005\r\nhello\r\n0\r\n\r\n",
+    "no size": b"\r\nhello\r\n0\r\n\r\n",
+    "LF behind the size": b"5\nhello\n0\n\n",
+    "data too long": b"5\r\nhello!\r\n0\r\n\r\n",
+    "LF behind the data": b"5\r\nhello\n0\r\n\r\n",
+    "bad size of the second": b"5\r\nhello\r\nx\r\n\r\n",
+    "extension without end": b"5;" + b"a" * 5000,
+    "trailer without colon": b"5\r\nhello\r\n0\r\nX\r\n\r\n",
+    "trailers too large": b"5\r\nhello\r\n0\r\nX: " + b"y" * 66000,
+    "201 trailers": b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 201 + b"\r\n",
+}
+
+#: What came before the end of the connection, and how it then ended.
+ENDINGS: dict[str, tuple[bytes, str]] = {
+    "closed at once": (b"", "EOF"),
+    "reset at once": (b"", "reset"),
+    "closed in the status line": (b"HTTP/1.1 20", "EOF"),
+    "closed in the head": (OK + b"Content-Length: 5\r\n", "EOF"),
+    "reset in the head": (OK + b"Content-Length: 5\r\n", "reset"),
+    "interim and closed": (head(status=b"HTTP/1.1 103 Early Hints"), "EOF"),
+    "interim and reset": (head(status=b"HTTP/1.1 100 Continue"), "reset"),
+}
+
+#: The same, behind the final head.
+BREAKS: dict[str, tuple[bytes, str]] = {
+    "closed short of the length": (head(b"Content-Length: 5") + b"hell", "EOF"),
+    "closed before the body": (head(b"Content-Length: 5"), "EOF"),
+    "reset short of the length": (head(b"Content-Length: 5") + b"hell", "reset"),
+    "closed before the first chunk": (CHUNKED, "EOF"),
+    "closed in a chunk": (CHUNKED + b"5\r\nhel", "EOF"),
+    "closed between chunks": (CHUNKED + b"5\r\nhello\r\n", "EOF"),
+    "closed in the last chunk": (CHUNKED + b"5\r\nhello\r\n0\r\n", "EOF"),
+    "closed in the trailers": (CHUNKED + b"5\r\nhello\r\n0\r\nX: y\r\n", "EOF"),
+    "reset between chunks": (CHUNKED + b"5\r\nhello\r\n", "reset"),
+    "reset of what only the end ends": (OK + b"\r\nhello", "reset"),
+}
+
+WAYS = ("whole", "in pieces")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A proxy whose upstream does nothing by itself; at its end nothing is left."""
+    world = World()
+    world.origin.answer = None
+    yield world
+    world.end()
+
+
+def ask(world: World, request: bytes = GET) -> MemoryTransport:
+    """
+    @return: a client that has sent a request, which has reached the upstream.
+    """
+    client = world.client()
+    client.send(request)
+    assert len(world.origin.requests) == 1
+    return client
+
+
+def play(line: MemoryTransport, data: bytes, way: str) -> None:
+    """Send what the upstream sends."""
+    size = len(data) if way == "whole" else 1 if len(data) < 6000 else 997
+    for at in range(0, len(data), size or 1):
+        line.queue(data[at : at + size])
+    line.send(b"") if not data else line._network.run()
+
+
+def end(line: MemoryTransport, how: str) -> None:
+    """End the upstream's connection."""
+    if how == "EOF":
+        line.sendEOF()
+    else:
+        line.sendReset()
+
+
+def unharmed(world: World, client: MemoryTransport) -> None:
+    """Nothing of the first upstream connection is used again, and the client's next request is served over another."""
+    assert world.upstream(0).lost or world.upstream(0).ended
+    assert world.idle == 0
+    world.origin.answer = echo
+    client.send(SECOND)
+    assert len(world.network.dialed) == 2
+    assert [(each.status, each.body) for each in readResponses(client.take())] == [(200, b"you asked for /second")]
+    assert [each.connection for each in world.origin.requests] == [0, 1]
+
+
+def failed(world: World, stage: Stage, sent: Sent = Sent.ALL) -> None:
+    """How it is logged."""
+    [record] = world.records
+    assert record.error is not None
+    assert (record.error.side, record.error.stage, record.error.sent) == (Side.UPSTREAM, stage, sent)
+    assert record.upstream == "origin.test:80" or "origin.test" in record.upstream
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", HEADS)
+def test_head(world: World, name: str, way: str) -> None:
+    """B5.2, B6.2: a head that cannot be forwarded faithfully is a 502, and its connection is closed at once."""
+    client = ask(world)
+    play(world.upstream(), HEADS[name], way)
+    responses = [each for each in readResponses(client.take()) if each.status != 103]
+    [response] = responses
+    assert (response.status, response.complete, response[b"connection"]) == (502, True, [])
+    assert world.upstream(0).ended == "reset"
+    failed(world, Stage.WAIT)
+    assert world.records[0].status == 502
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_headOfHEAD(world: World, name: str) -> None:
+    """B5.2: the same in answer to a HEAD, whose response is of no length whatever it says: contradictions stay contradictions."""
+    client = ask(world, GET.replace(b"GET", b"HEAD"))
+    play(world.upstream(), HEADS[name], "whole")
+    data = client.take()
+    [response] = [each for each in readResponses(data, [b"HEAD"] * 20) if each.status != 103]
+    assert (response.status, response.body) == (502, b"")
+    assert data.endswith(b"\r\n\r\n")
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunksAtOnce(world: World, name: str) -> None:
+    """B5.2: broken chunks that come with the head are a 502."""
+    client = ask(world)
+    play(world.upstream(), CHUNKED + CHUNKS[name], "whole")
+    [response] = readResponses(client.take())
+    assert (response.status, response.complete, world.upstream(0).ended) == (502, True, "reset")
+    failed(world, Stage.WAIT)
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunksLater(world: World, name: str, way: str) -> None:
+    """B5.5: chunks that break when the response is under way cut it off: it has no end."""
+    client = ask(world)
+    world.upstream().send(CHUNKED + b"4\r\nwell\r\n")
+    play(world.upstream(), CHUNKS[name], way)
+    [response] = readResponses(client.take(), ended=True)
+    assert (response.status, response.complete, client.ended) == (200, False, "closed")
+    assert (response.body.startswith(b"well"), world.upstream(0).ended) == (True, "reset")
+    failed(world, Stage.BODY)
+    assert (world.records[0].status, world.idle) == (200, 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ENDINGS)
+def test_endBeforeResponse(world: World, name: str, way: str) -> None:
+    """B5.2: a connection that ends before the final head is complete is a 502."""
+    data, how = ENDINGS[name]
+    client = ask(world)
+    play(world.upstream(), data, way)
+    end(world.upstream(), how)
+    [response] = [each for each in readResponses(client.take()) if each.status >= 200]
+    assert (response.status, response.complete) == (502, True)
+    failed(world, Stage.WAIT)
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", BREAKS)
+def test_endInBody(world: World, name: str, way: str) -> None:
+    """B5.5: a body that breaks off cuts the client's response off, too: it is never ended as if complete."""
+    data, how = BREAKS[name]
+    client = ask(world)
+    play(world.upstream(), data, way)
+    end(world.upstream(), how)
+    [response] = readResponses(client.take(), ended=True)
+    assert (response.status, response.complete, client.ended) == (200, False, "closed")
+    failed(world, Stage.BODY)
+    assert world.idle == 0
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_endInBodyOfLength(world: World, version: bytes) -> None:
+    """B5.5: the same for a client of HTTP/1.0, which is reset where only the end of the connection would end the body."""
+    client = ask(world, GET.replace(b"1.1", version))
+    world.upstream().send(CHUNKED + b"5\r\nhello\r\n")
+    world.upstream().sendReset()
+    assert client.ended == ("reset" if version == b"1.0" else "closed")
+    assert b"0\r\n\r\n" not in client.take()
+    failed(world, Stage.BODY)
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 ", OK, head(status=b"HTTP/1.1 100 Continue")])
+def test_stallBeforeResponse(world: World, before: bytes) -> None:
+    """B9: no response head within 60 seconds is a 504, an interim one notwithstanding."""
+    client = ask(world)
+    world.network.advance(30)
+    world.upstream().queue(before)
+    world.network.advance(29.5)
+    assert [each for each in readResponses(client.take()) if each.status >= 200] == []
+    world.network.advance(1)
+    [response] = readResponses(client.take())
+    assert (response.status, response.complete) == (504, True)
+    failed(world, Stage.WAIT)
+    assert (world.records[0].error.timeout, world.upstream().ended) == ("responseHead", "reset")
+    unharmed(world, client)
+
+
+def test_stallInBody(world: World) -> None:
+    """B9, B5.5: 60 seconds without a byte of the body cut it off; slow is not stalled."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 100"))
+    for _ in range(5):
+        world.network.advance(59)
+        world.upstream().send(b"x")
+    assert client.ended == ""
+    world.network.advance(61)
+    [response] = readResponses(client.take(), ended=True)
+    assert (response.complete, response.body, client.ended) == (False, b"xxxxx", "closed")
+    failed(world, Stage.BODY)
+    assert (world.records[0].error.timeout, world.upstream().ended) == ("responseBody", "reset")
+
+
+def test_slowClientIsNoStall(world: World) -> None:
+    """B9: where it is the client that does not take the body, the upstream is not blamed."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 1000000"))
+    client.taking = False
+    for _ in range(20):
+        world.upstream().queue(b"x" * 32768)
+    world.network.run()
+    assert not world.upstream().reading
+    world.network.advance(59)
+    client.taking = True
+    world.network.run()
+    world.network.advance(30)
+    assert (world.upstream().reading, world.upstream().ended, client.ended) == (True, "", "")
+
+
+# -- what stands where it must not (B5.8)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "behind", [b"x", b"\r\n", head(b"Content-Length: 4", status=b"HTTP/1.1 200 Evil") + b"evil"], ids=["x", "CRLF", "response"]
+)
+@pytest.mark.parametrize(
+    "response",
+    [
+        head(b"Content-Length: 5") + b"hello",
+        CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+        head(b"Content-Length: 0"),
+        head(status=b"HTTP/1.1 204 No Content"),
+        head(b"Content-Length: 3", status=b"HTTP/1.1 304 Not Modified"),
+    ],
+    ids=["length", "chunks", "empty", "204", "304"],
+)
+def test_behind(world: World, response: bytes, behind: bytes, way: str) -> None:
+    """B5.8: what stands behind a complete response reaches nobody, and its connection is not used again."""
+    client = ask(world)
+    play(world.upstream(), response + behind, way)
+    [first] = readResponses(client.take())
+    assert first.complete
+    assert first.body == (b"hello" if b"hello" in response else b"")
+    assert world.records[0].error is None
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        head(b"Content-Length: 4") + b"evil",
+        head(b"Connection: close", status=b"HTTP/1.1 408 Request Timeout"),
+        head(status=b"HTTP/1.1 100 Continue"),
+        b"\r\n",
+    ],
+    ids=["response", "408", "interim", "CRLF"],
+)
+def test_unaskedOnIdle(world: World, unasked: bytes) -> None:
+    """B5.8: whatever comes over an idle connection ends it."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 5") + b"hello")
+    assert world.idle == 1
+    world.upstream().send(unasked)
+    assert world.upstream().ended == "closed"
+    assert [each.body for each in readResponses(client.take())] == [b"hello"]
+    unharmed(world, client)
+
+
+def test_closedOnIdle(world: World) -> None:
+    """B5.8: an idle connection that its upstream closes is not used again."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 5") + b"hello")
+    world.upstream().sendEOF()
+    client.take()
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        head(b"Content-Length: 5", b"Connection: close") + b"hello",
+        head(b"Content-Length: 5", b"Connection: Close, X") + b"hello",
+        head(b"Content-Length: 5", status=b"HTTP/1.0 200 OK") + b"hello",
+    ],
+)
+def test_notKept(world: World, response: bytes) -> None:
+    """B5.1, B5.8: a connection that the upstream closes is not used again; that is not the client's business."""
+    client = ask(world)
+    world.upstream().send(response)
+    [first] = readResponses(client.take())
+    assert (first.body, first.complete, first[b"connection"]) == (b"hello", True, [])
+    unharmed(world, client)
+
+
+def test_keptInOldVersion(world: World) -> None:
+    """B8.2: an upstream of HTTP/1.0 that says keep-alive is used again."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 5", b"Connection: keep-alive", status=b"HTTP/1.0 200 OK") + b"hello")
+    assert world.idle == 1
+    client.take()
+    world.origin.answer = echo
+    client.send(SECOND)
+    assert [each.connection for each in world.origin.requests] == [0, 0]
+
+
+# -- 101
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        head(b"Connection: Upgrade", b"Upgrade: evil", status=b"HTTP/1.1 101 Switching Protocols"),
+        head(b"Connection: Upgrade", b"Upgrade: websocket, evil", status=b"HTTP/1.1 101 Switching Protocols"),
+        head(b"Connection: Upgrade", status=b"HTTP/1.1 101 Switching Protocols"),
+        head(b"Connection: Upgrade", b"Upgrade:", status=b"HTTP/1.1 101 Switching Protocols"),
+    ],
+    ids=["another", "more", "none", "empty"],
+)
+def test_switchToAnother(world: World, response: bytes) -> None:
+    """B6.2: a 101 to a protocol that was not asked for is a 502, and its connection is closed at once."""
+    client = ask(world, UPGRADE)
+    client.queue(SECOND)
+    world.upstream().send(response + b"secret")
+    assert client.take().startswith(b"HTTP/1.1 502 ")
+    assert world.upstream(0).ended == "reset"
+    failed(world, Stage.WAIT)
+    assert len(world.records) == 1
+    assert [each.target for each in world.origin.requests] == [b"/first", b"/second"]
+
+
+def test_switchInMidRequest(world: World) -> None:
+    """B6.2: a 101 before the request is complete is a 502: the rest of the body is no byte of the new protocol."""
+    client = ask(world, UPGRADE.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\nhello"))
+    world.upstream().send(head(b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols"))
+    [response] = readResponses(client.take())
+    assert (response.status, world.upstream().ended) == (502, "reset")
+    failed(world, Stage.WAIT, Sent.SOME)
+
+
+def test_refusedUpgrade(world: World) -> None:
+    """B6.2: any other answer to an Upgrade is an ordinary response, and what the client sends behind it is HTTP to the proxy."""
+    client = ask(world, UPGRADE)
+    client.send(b"\x81\x05hello\r\n\r\n")
+    world.upstream().send(head(b"Content-Length: 2") + b"no")
+    responses = readResponses(client.take(), ended=True)
+    assert [each.status for each in responses] == [200, 400]
+    assert world.upstream().take() == b""
+    assert (len(world.origin.requests), client.ended) == (1, "closed")
+
+
+def test_h2c(world: World) -> None:
+    """B6.2: an upgrade to h2c is not forwarded, so a 101 to it was not asked for."""
+    client = ask(world, UPGRADE.replace(b"websocket", b"h2c"))
+    [request] = world.origin.requests
+    assert (request[b"upgrade"], request[b"connection"]) == ([], [])
+    world.upstream().send(head(b"Connection: Upgrade", b"Upgrade: h2c", status=b"HTTP/1.1 101 Switching Protocols"))
+    assert [each.status for each in readResponses(client.take())] == [502]
+
+
+# -- bodies that are none, and bodies without length
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("method", "response", "length"),
+    [
+        (b"HEAD", head(b"Content-Length: 5"), [b"5"]),
+        (b"HEAD", head(b"Transfer-Encoding: chunked"), []),
+        (b"HEAD", head(), []),
+        (b"GET", head(b"Content-Length: 5", status=b"HTTP/1.1 304 Not Modified"), [b"5"]),
+        (b"GET", head(b"Transfer-Encoding: chunked", status=b"HTTP/1.1 304 Not Modified"), []),
+        (b"GET", head(b"Content-Length: 5", status=b"HTTP/1.1 204 No Content"), []),
+        (b"POST", head(b"Transfer-Encoding: chunked", status=b"HTTP/1.1 204 No Content"), []),
+    ],
+)
+def test_noBody(world: World, method: bytes, response: bytes, length: list[bytes], way: str) -> None:
+    """B5.3: HEAD, 204 and 304 have no body whatever their fields say; Content-Length is kept as information, but not in a 204."""
+    client = ask(world, GET.replace(b"GET", method))
+    play(world.upstream(), response, way)
+    data = client.take()
+    [first] = readResponses(data, [method])
+    assert (first.complete, first.body, first[b"content-length"], first[b"transfer-encoding"]) == (True, b"", length, [])
+    assert data.endswith(b"\r\n\r\n")
+    assert world.idle == 1
+    world.origin.answer = echo
+    client.send(SECOND)
+    assert [each.connection for each in world.origin.requests] == [0, 0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("method", "response"),
+    [
+        (b"HEAD", head(b"Content-Length: 5") + b"hello"),
+        (b"HEAD", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n"),
+        (b"GET", head(b"Content-Length: 5", status=b"HTTP/1.1 304 Not Modified") + b"hello"),
+        (b"GET", head(b"Content-Length: 5", status=b"HTTP/1.1 204 No Content") + b"hello"),
+    ],
+)
+def test_bodyWhereNoneMayBe(world: World, method: bytes, response: bytes, way: str) -> None:
+    """B5.3, B5.8: a body that is sent all the same reaches nobody, and its connection is not used again."""
+    client = ask(world, GET.replace(b"GET", method))
+    play(world.upstream(), response, way)
+    data = client.take()
+    assert (data.count(b"HTTP/1.1 "), b"hello" in data) == (1, False)
+    assert data.endswith(b"\r\n\r\n")
+    unharmed(world, client)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("status", [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK"])
+def test_untilClose(world: World, status: bytes, way: str) -> None:
+    """B5.2: a body that ends with its connection goes to a client of HTTP/1.1 in chunks, and its connection stays."""
+    client = ask(world)
+    play(world.upstream(), head(b"Connection: keep-alive", status=status) + b"hello", way)
+    world.upstream().send(b" world")
+    world.upstream().sendEOF()
+    [response] = readResponses(client.take())
+    assert (response.body, response.complete) == (b"hello world", True)
+    assert (response[b"transfer-encoding"], response[b"connection"]) == ([b"chunked"], [])
+    assert world.records[0].error is None
+    unharmed(world, client)
+
+
+def test_untilCloseForOldClient(world: World) -> None:
+    """B5.2: to a client of HTTP/1.0 it ends with the connection, which closes although the client would have kept it."""
+    client = ask(world, b"GET /first HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    world.upstream().send(OK + b"\r\nhello")
+    world.upstream().sendEOF()
+    first, _, body = client.take().partition(b"\r\n\r\n")
+    assert (body, client.ended) == (b"hello", "closed")
+    assert (b"\r\nConnection: close" in first, b"chunked" in first.lower()) == (True, False)
+
+
+# -- interim responses
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_interims(world: World, way: str) -> None:
+    """B5.6: interim responses are relayed in order, each once, with their fields but the hop-by-hop ones; sixteen are not too many."""
+    client = ask(world)
+    hints = [b"Link: </%d.css>" % number for number in range(15)]
+    early = b"".join(head(b"Connection: X", b"X: y", hint, status=b"HTTP/1.1 103 Early Hints") for hint in hints)
+    play(world.upstream(), head(status=b"HTTP/1.1 102 Processing") + early + head(b"Content-Length: 2") + b"ok", way)
+    responses = readResponses(client.take())
+    assert [each.status for each in responses] == [102] + [103] * 15 + [200]
+    assert [each.fields for each in responses[1:-1]] == [[(b"link", hint[6:])] for hint in hints]
+    assert responses[-1].body == b"ok"
+    assert world.idle == 1
+
+
+def test_interimsForOldClient(world: World) -> None:
+    """B5.6: a client of HTTP/1.0 gets none."""
+    client = ask(world, b"GET /first HTTP/1.0\r\n\r\n")
+    world.upstream().send(head(status=b"HTTP/1.1 103 Early Hints") + head(b"Content-Length: 2") + b"ok")
+    assert client.take().count(b"HTTP/1.1 ") == 1
+
+
+def test_interimsAreCountedPerExchange(world: World) -> None:
+    """B5.6: sixteen for each exchange, not for a connection."""
+    world.origin.answer = lambda request: head(status=b"HTTP/1.1 103 Early Hints") * 10 + echo(request)
+    client = world.client()
+    for _ in range(4):
+        client.send(GET)
+        assert [each.status for each in readResponses(client.take())] == [103] * 10 + [200]
+    assert len(world.network.dialed) == 1
+
+
+def test_lateInterim(world: World) -> None:
+    """B5.6, B5.8: an interim response behind the final one is not relayed, and its connection is not used again."""
+    client = ask(world)
+    world.upstream().send(head(b"Content-Length: 2") + b"ok")
+    client.take()
+    world.upstream().send(head(status=b"HTTP/1.1 103 Early Hints"))
+    assert client.take() == b""
+    unharmed(world, client)
+
+
+# -- heads that are alike
+
+
+def test_sameHeadsAgain(world: World) -> None:
+    """B2.1, B5.1: what is done to one request or response is not done again to the next that looks the same."""
+    world.origin.answer = lambda request: (
+        head(b"X-Forwarded-For: origin", b"Connection: X", b"X: y", b"A: b", b"Content-Length: 2") + b"ok"
+    )
+    client = world.client()
+    request = b"GET /same HTTP/1.1\r\nHost: a\r\nConnection: X\r\nX: y\r\nTE: trailers\r\nA: b\r\nVia: 1.1 other\r\n\r\n"
+    answers = []
+    for _ in range(4):
+        client.send(request)
+        answers.append(client.take())
+    assert answers[0].count(b"\r\nDate: ") == 1
+    assert [answer == answers[0] for answer in answers] == [True] * 4
+    seen = [[item for item in each.fields if item[0] != b"x-request-id"] for each in world.origin.requests]
+    assert seen == [seen[0]] * 4
+    assert [name for name, _ in seen[0]].count(b"via") == 2
+    # the same block behind another request line means the same, but for another method
+    client.send(request.replace(b"GET /same HTTP/1.1", b"HEAD /other HTTP/1.1"))
+    assert client.take().endswith(b"\r\n\r\n")
+    assert world.origin.requests[-1].target == b"/other"
