@@ -59,7 +59,9 @@ class ExchangeRecord:
     minor: int
     host: bytes
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], request: Request | None = None) -> None:
+        if request is not None:
+            self.describe(request)
         self.clock = clock
         self.started = clock()
         self.directed = self.connected = self.responded = self.ended = 0.0

@@ -229,7 +229,12 @@ class OutboundRequest(HeadersView):
         self.target = target
         self.upstream = upstream
         self.host = host
-        self._setHeaders(headers)
+        if type(headers) is list:
+            self.lines = headers
+            self.view = None
+            self._shared = False
+        else:
+            self._setHeaders(headers)
         self.body = body
         self.record = record
         self.trailers: list[bytes] = []
@@ -304,9 +309,13 @@ class UpstreamResponse(Response):
         self.status = status
         self.reason = reason
         self.minor = minor
-        self._setHeaders(headers)
-        # A list of lines comes from a parser, which may give it to the next response too.
-        self._shared = self.view is None
+        if type(headers) is list:
+            # it comes from a parser, which may give it to the next response too
+            self.lines = headers
+            self.view = None
+            self._shared = True
+        else:
+            self._setHeaders(headers)
         self.connection = connection
         self.body = b""
         self.trailers = []

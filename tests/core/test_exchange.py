@@ -214,7 +214,9 @@ def test_leavesWhileDirectorForwards() -> None:
 def test_leavesWhileModifierRuns() -> None:
     """B7.1: the same in a response's hook, with a body that streams, and with a 101."""
     for status, body in ((200, Body()), (101, b"")):
-        bench = Bench(answering(upstreamResponse(status, body)))
+        response = upstreamResponse(status, body)
+        response.connection = Switched()
+        bench = Bench(answering(response))
         exchange = bench.context.begin(bench.downstream, request())
         bench.flow._modify = lambda response, exchange=exchange: exchange.clientLeft()
         exchange.start()
@@ -419,12 +421,18 @@ def test_requestSide() -> None:
     exchange = bench.start(request(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5", body))
     assert exchange.requestSide is RequestSide.COMING
     [(outbound, _)] = bench.transport.begun
-    outbound.body.deliver(Downstream.__new__(_Sink))
+    outbound.body.deliver(_Sink())
     body.consumer.write(b"hello")
     body.consumer.finish([])
     assert exchange.requestSide is RequestSide.COMPLETE
     assert exchange.record.requestBytes == 5
     exchange.clientLeft()
+
+
+class Switched:
+    """A connection behind a 101."""
+
+    def tunnel(self) -> None: ...
 
 
 class _Sink:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.net.peers import until
 from tests.support.nginx import Nginx
@@ -66,7 +67,7 @@ async def test_files(serve: Any, nginx: Nginx, tmp_path: Path) -> None:
     assert (ended.status, ended.output) == (0, b"200 0")
     ended = await curl("-r", "1000-1999", "-w", "%{http_code}", f"{url}/files/large")
     assert (ended.status, ended.output) == (0, DATA[1000:2000] + b"206")
-    old = ("-z", "tomorrow")
+    old = ("-z", str(nginx.files / "large"))
     ended = await curl(*old, "-w", "%{http_code}", f"{url}/files/large")
     assert (ended.status, ended.output) == (0, b"304")
     ended = await curl("--compressed", "-D", str(tmp_path / "head"), f"{url}/zip/text")
@@ -154,8 +155,6 @@ async def test_forms(serve: Any, webServer: Any, tmp_path: Path) -> None:
 async def test_curlLosesPatience(serve: Any, origin: Any) -> None:
     """B7.1: when curl's own time is up it leaves, and the upstream's connection with it."""
     served = serve(origin.target)
-    from twisted.internet.defer import Deferred
-
     running = Deferred.fromCoroutine(curl("--max-time", "0.3", f"http://127.0.0.1:{served.number}/"))
     upstream = await origin.accept()
     await upstream.request()

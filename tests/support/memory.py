@@ -218,7 +218,7 @@ class MemoryTransport:
         return False
 
     def _read(self) -> bool:
-        if not self._input or self.disconnecting or self._readEnded:
+        if not self._input or self.disconnecting or (self._readEnded and self._input[0] is not _RESET):
             return False
         item = self._input[0]
         if not self._reading:

@@ -18,7 +18,10 @@ from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
 from twistproxy.events import ExchangeRecord
+from twistproxy.headers import Headers
 from twistproxy.limits import Limits
+from twistproxy.message import OutboundRequest, Peer, Request
+from twistproxy.rules.target import parseTarget
 from twistproxy.server.site import ProxySite
 from twistproxy.upstream.transport import PooledTransport
 
@@ -148,6 +151,15 @@ def echo(request: Message) -> bytes:
     """
     body = b"" if request.method == b"HEAD" else b"you asked for " + request.target
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Asked: %b\r\n\r\n%b" % (len(body), request.target, body)
+
+
+def outboundRequest(method: bytes = b"GET", target: bytes = b"/", body: Any = b"", minor: int = 1) -> OutboundRequest:
+    """
+    @return: a request to C{http://origin.test} that was not made from one of a client's.
+    """
+    inbound = Request(Peer("192.0.2.1"), method, target, minor, [], [], [])
+    record = ExchangeRecord(lambda: 0.0, inbound)
+    return OutboundRequest(method, target, parseTarget("http://origin.test"), b"origin.test", Headers(), body, record)
 
 
 def readResponses(data: bytes, methods: Sequence[bytes] = (), ended: bool = False) -> list[Message]:

@@ -491,6 +491,18 @@ def test_clientLeavesInItsBody(world: World, how: str) -> None:
     assert record.status == 499
 
 
+def test_answerToNobody(server: Server) -> None:
+    """B7.1: a responder that answers when its client has left already does no harm, and the exchange was settled then."""
+    client = server.client()
+    client.send(get(b"/1"))
+    client.sendReset()
+    assert [(each.status, each.error is not None) for each in server.records] == [(499, True)]
+    body = Lying(b"hello", 5)
+    server.exchanges[0].answer(Response(200, body=b"late"))
+    server.exchanges[0].answer(Response(200, body=body))
+    assert (body._stopped, len(server.records), server.site.exchanges) == (True, 1, set())
+
+
 # -- time
 
 

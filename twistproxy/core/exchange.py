@@ -89,8 +89,7 @@ class Exchange:
         self._context = context
         self._downstream = downstream
         self.request = request
-        self.record = record = ExchangeRecord(context.clock)
-        record.describe(request)
+        self.record = record = ExchangeRecord(context.clock, request)
         self.outbound: OutboundRequest | None = None
         self.requestSide = _COMPLETE if type(request.body) is bytes else _COMING
         self.responseSide = _NOTHING
@@ -286,6 +285,11 @@ class Exchange:
         self._cancelWaiting()
         if isinstance(error, ClientLeft):
             self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _CUT]
+            if self._flow is None:
+                # its responder has not answered yet, and need not any more
+                self.record.error = error
+                self.record.status = error.status
+                self.settle()
         self._resume(None, error)
 
     # -- IRoundTripReceiver
@@ -324,9 +328,12 @@ class Exchange:
         """
         For responders of one's own: send C{response}, and settle when all of it is sent.
 
-        @param response: the response; its body may still be coming.
+        @param response: the response; its body may still be coming.  Nothing happens if the client has left meanwhile.
         """
-        self.run(self._answering(response))
+        if not self.settled:
+            self.run(self._answering(response))
+        elif type(response.body) is not bytes:
+            response.body.stopProducing()
 
     def _answering(self, response: Response) -> Flow:
         try:
@@ -406,13 +413,6 @@ class Exchange:
         self._tunnel = tunnel
         if self.outbound is not None:
             self.outbound.carrier = None  # the connection is the tunnel's, which ends it in order
-
-    @property
-    def tunnelDone(self) -> bool:
-        """
-        Whether the tunnel has ended already.
-        """
-        return self._tunnel is None
 
     def giveUp(self) -> None:
         """

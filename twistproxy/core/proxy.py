@@ -254,8 +254,7 @@ class ProxyFlow:
         downstream = exchange.switch(response)
         tunnel = Tunnel(exchange, downstream, upstream, self._wheel, self._tunnelTicks)
         tunnel.start()
-        if not exchange.tunnelDone:
-            yield
+        yield
 
     # -- step 7
 

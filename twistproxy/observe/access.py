@@ -29,7 +29,8 @@ BATCH = 256
 #: How long a line may wait, in seconds.
 DELAY = 1.0
 
-_unsafe = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_unsafe = _UNSAFE.search
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -37,9 +38,9 @@ def escaped(value: bytes) -> bytes:
     """
     @return: C{value} fit to stand between quotes in a log line: C{\\xNN} for anything else, as Apache and nginx write it.
     """
-    if _unsafe.search(value) is None:
+    if _unsafe(value) is None:
         return value
-    return _unsafe.sub(lambda match: b"\\x%02x" % match[0][0], value)
+    return _UNSAFE.sub(lambda match: b"\\x%02x" % match[0][0], value)
 
 
 class CombinedFormat:
@@ -71,15 +72,17 @@ class CombinedFormat:
             self._stamp = stamp.encode("ascii")
         method, target, requestID = record.method, record.target, record.requestID or b"-"
         referer = agent = b"-"
-        for kind, _, _, value, _ in record.fields:
-            if kind == USER_AGENT:
-                agent = value or b"-"
-            elif kind == REFERER:
-                referer = value or b"-"
-        if _unsafe.search(b" ".join((method, target, requestID, referer, agent))) is not None:
+        if len(record.fields) > 1:
+            for kind, _, _, value, _ in record.fields:
+                if kind == USER_AGENT:
+                    agent = value or b"-"
+                elif kind == REFERER:
+                    referer = value or b"-"
+        # one look at all that came from outside; hardly ever is there anything to escape
+        if _unsafe(b"%b%b%b%b%b" % (method, target, requestID, referer, agent)) is not None:
             method, target, requestID, referer, agent = map(escaped, (method, target, requestID, referer, agent))
         error = record.error
-        connected, started = record.connected, record.started
+        started, connected, responded = record.started, record.connected, record.responded
         # microseconds, as integers: formatting a float costs four times as much
         return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b" %b %b %d %d %d %d %b\n' % (
             record.client.encode() or b"-",
@@ -96,7 +99,7 @@ class CombinedFormat:
             record.tries,
             (record.ended - started) * 1e6,
             record.connectSeconds * 1e6 if connected else 0,
-            record.waitSeconds * 1e6,
+            (responded - (connected or record.directed or started)) * 1e6 if responded else 0,
             b"-" if error is None else f"{error.side.value}/{error.stage.value}".encode("ascii"),
         )
 

@@ -26,6 +26,10 @@ _absolute = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL).f
 # optional white space and empty members, can be made to backtrack for minutes.
 _isProtocol = re.compile(rb"%b(?:/%b)?" % (_token, _token)).fullmatch
 
+#: What a request target may consist of: no control characters, no space, no fragment.
+_TARGET_BYTES = bytes(byte for byte in range(0x21, 0x100) if byte not in b"#\x7f")
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
+
 _hosts: dict[bytes, bool] = {}
 
 
@@ -37,6 +41,12 @@ def requestLine(line: bytes) -> tuple[bytes, bytes, int]:
     @return: method, target and minor version; HTTP/1.2 to 1.9 count as 1.1 (RFC 9110 2.5).
     @raise MalformedMessage: with 505 for another major version, 400 for anything else.
     """
+    method, _, rest = line.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    if version == b"HTTP/1.1" and target and not target.translate(None, _TARGET_BYTES):
+        # the common case, without the pattern that decides about all others
+        if method in _METHODS or _isMethod(method) is not None:
+            return method, target, 1
     match = _requestLine(line)
     if match is None:
         raise MalformedMessage(_lineFault(line))
