@@ -9,13 +9,18 @@ taken for a request.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import pytest_twisted
 
 from tests.support.memory import MemoryTransport
+from tests.support.peers import Origin
+from tests.support.proxies import Served
 from tests.support.world import Message, World, readResponses
 from twistproxy.core.settings import ProxySettings
 from twistproxy.limits import Limits
+from twistproxy.net.network import Network
 
 HEAD = 64 * 1024
 SECOND = b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -147,9 +152,6 @@ HEADS: dict[str, tuple[int, bytes]] = {
     "empty coding": (501, post(b"Transfer-Encoding:", body=b"0\r\n\r\n")),
     "coding behind a vertical tab": (400, post(b"Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n")),
     "TE in HTTP/1.0": (400, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    # B1.6, as far as it comes with the head
-    "chunk size with plus": (400, chunked(b"+5\r\nhello\r\n0\r\n\r\n")),
-    "no chunk size": (400, chunked(b"\r\nhello\r\n0\r\n\r\n")),
     # B1.7
     "no Host": (400, b"GET /first HTTP/1.1\r\n\r\n"),
     "no Host, absolute form": (400, b"GET http://a/first HTTP/1.1\r\n\r\n"),
@@ -231,6 +233,14 @@ def world() -> Iterator[World]:
     world.end()
 
 
+def inAllWays() -> Iterator[tuple[str, World]]:
+    """A proxy for each of the L{WAYS}, at the end of which nothing is left."""
+    for way in WAYS:
+        world = World()
+        yield way, world
+        world.end()
+
+
 def feed(world: World, client: MemoryTransport, message: bytes, way: str) -> None:
     """Send a message in one of the L{WAYS}."""
     if way == "in pieces":
@@ -261,47 +271,41 @@ def refusal(world: World, client: MemoryTransport, method: bytes = b"GET") -> Me
     return response
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", HEADS)
-def test_head(world: World, name: str, way: str) -> None:
+def test_head(name: str) -> None:
     """B1: a head that is refused is answered and the connection closed; the origin hears nothing, nor does what stands behind count."""
     status, message = HEADS[name]
-    client = world.client()
-    feed(world, client, message, way)
-    response = refusal(world, client)
-    assert response.status == status
-    assert [request for request in world.origin.requests if request.complete] == []
-    if b"chunk size" not in name.encode() or way != "in pieces":
-        assert world.network.dialed == []
-    [record] = world.records
-    assert (record.status, record.error and record.error.side.value) == (status, "downstream")
+    for way, world in inAllWays():
+        client = world.client()
+        feed(world, client, message, way)
+        response = refusal(world, client)
+        assert (way, response.status) == (way, status)
+        assert (way, world.network.dialed) == (way, [])
+        [record] = world.records
+        assert (record.status, record.error and record.error.side.value) == (status, "downstream")
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    ("status", "name", "body"),
-    [pytest.param(400, name, body, id=name) for name, body in CHUNKS.items()]
-    + [pytest.param(431, name, body, id=name) for name, body in CHUNKS_431.items()],
-)
+@pytest.mark.parametrize("name", [*CHUNKS, *CHUNKS_431])
 @pytest.mark.parametrize("begun", [False, True], ids=["at once", "begun"])
-def test_chunks(world: World, status: int, name: str, body: bytes, way: str, begun: bool) -> None:
+def test_chunks(name: str, begun: bool) -> None:
     """B1.6, B4.5: broken chunks are refused; an upstream request that had begun is reset, and never complete."""
-    client = world.client()
-    head = chunked(b"")
-    if begun:
-        client.send(head + b"3\r\nbeg\r\n")
-        assert [bytes(request.body) for request in world.origin.requests] == [b"beg"]
-        feed(world, client, body, way)
-    else:
-        feed(world, client, head + body, way)
-    assert refusal(world, client).status == status
-    assert world.origin.whole == []
-    assert world.origin.broken == []
-    assert [line.ended for line in world.network.dialed] == ["reset"] * len(world.network.dialed)
-    if begun:
-        assert len(world.network.dialed) == 1
-    [record] = world.records
-    assert (record.status, record.error and record.error.side.value) == (status, "downstream")
+    status, body = (400, CHUNKS[name]) if name in CHUNKS else (431, CHUNKS_431[name])
+    for way, world in inAllWays():
+        client = world.client()
+        head = chunked(b"")
+        if begun:
+            client.send(head + b"3\r\nbeg\r\n")
+            assert [request.body for request in world.origin.requests] == [b"beg"]
+            feed(world, client, body, way)
+        else:
+            feed(world, client, head + body, way)
+        assert (way, refusal(world, client).status) == (way, status)
+        assert (world.origin.whole, world.origin.broken) == ([], [])
+        # with the head nothing is sent at all
+        expected = ["reset"] if begun or way == "in pieces" else []
+        assert (way, [line.ended for line in world.network.dialed]) == (way, expected)
+        [record] = world.records
+        assert (record.status, record.error and record.error.side.value) == (status, "downstream")
 
 
 @pytest.mark.parametrize(
@@ -423,25 +427,25 @@ ACCEPTED: dict[str, tuple[bytes, tuple[bytes, bytes, bytes]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_accepted(world: World, name: str, way: str) -> None:
+def test_accepted(name: str) -> None:
     """B1: what is valid, if unusual, reaches the origin as it was meant, and what stands behind it is the next request."""
     message, seen = ACCEPTED[name]
-    client = world.client()
-    feed(world, client, message, way)
     closes = name == "HTTP/1.0"
-    expected = [seen]
-    if way == "with another behind" and not closes:
-        expected.append((b"GET", b"/second", b""))
-    assert (world.origin.whole, world.origin.broken) == (expected, [])
-    responses = readResponses(client.take(), [seen[0]])
-    assert [(each.status, each.body, each.complete) for each in responses] == [
-        (200, b"you asked for " + target, True) for _, target, _ in expected
-    ]
-    assert client.ended == ("closed" if closes else "")
-    # all exchanges of one client go over one connection, because each was over when the next began
-    assert len(world.network.dialed) == 1
+    for way, world in inAllWays():
+        client = world.client()
+        feed(world, client, message, way)
+        expected = [seen]
+        if way == "with another behind" and not closes:
+            expected.append((b"GET", b"/second", b""))
+        assert (way, world.origin.whole, world.origin.broken) == (way, expected, [])
+        responses = readResponses(client.take(), [seen[0]])
+        assert [(each.status, each.body, each.complete) for each in responses] == [
+            (200, b"you asked for " + target, True) for _, target, _ in expected
+        ]
+        assert client.ended == ("closed" if closes else "")
+        # all exchanges of one client go over one connection, because each was over when the next began
+        assert len(world.network.dialed) == 1
 
 
 def test_trailers(world: World) -> None:
@@ -523,3 +527,43 @@ def test_ownLimits() -> None:
         client.send(message)
         assert [each.status for each in readResponses(client.take(), ended=True)] == [status]
     world.end()
+
+
+def test_trailersWanted(world: World) -> None:
+    """B2.3: TE: trailers is kept, with Connection naming it or not, and nothing else of TE."""
+    client = world.client()
+    for lines in ([b"TE: trailers"], [b"TE: trailers", b"Connection: TE"], [b"TE: gzip;q=0.5, Trailers", b"Connection: te"]):
+        client.send(get(*lines))
+        assert world.origin.requests[-1][b"te"] == [b"trailers"]
+        assert [each.lower() for each in world.origin.requests[-1][b"connection"]] == [b"te"]
+    client.send(get(b"TE: gzip", b"Connection: TE"))
+    assert (world.origin.requests[-1][b"te"], world.origin.requests[-1][b"connection"]) == ([], [])
+
+
+@pytest.mark.parametrize("hub", [True, False], ids=["hub", "stock"])
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"nonsense\r\n" + b"x" * 200_000, 400),
+        (get(b"X: " + b"a" * 200_000), 431),
+        (get(target=b"/" + b"a" * 200_000), 414),
+        (chunked(b"5\r\nhello\r\nnonsense\r\n" + b"x" * 200_000), 400),
+        (post(b"Content-Length: 200000", body=b"x" * 200_000), 413),
+    ],
+    ids=["nonsense", "head", "request line", "chunks", "body"],
+)
+@pytest_twisted.ensureDeferred
+async def test_answerIsNotLost(warmReactor: Any, hub: bool, message: bytes, status: int) -> None:
+    """B1.2: on a real socket, too, a refusal arrives whole although the client has sent much more than was read."""
+    origin = Origin()
+    served = Served(Network(warmReactor, hub=hub), origin.target, settings=ProxySettings(maxRequestBody=1000))
+    try:
+        client = served.client()
+        await client.send(message)
+        response = await client.response()
+        assert (response.status, response.body[:3]) == (status, b"%d" % status)
+        if status != 413:
+            assert await client.ending() == "closed"
+    finally:
+        await served.close()
+        origin.close()

@@ -131,7 +131,8 @@ class IObserver(Interface):
 
     def exchangeSettled(record: Any) -> None:
         """
-        Called exactly once for every exchange, whatever happened to it.  Must not block and must not keep the record.
+        Called exactly once for every exchange, whatever happened to it.  Must not block.  A record does not change any more; an observer
+        that keeps it for later keeps memory.
 
         @type record: L{ExchangeRecord<twistproxy.events.ExchangeRecord>}
         """
@@ -140,7 +141,7 @@ class IObserver(Interface):
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 
-class IBodyConsumer(IConsumer):
+class IBodyConsumer(IConsumer, Interface):
     """
     Takes a body: C{registerProducer}, any number of C{write}, then exactly one of C{finish} and C{fail}.
     """
@@ -158,7 +159,7 @@ class IBodyConsumer(IConsumer):
         """
 
 
-class IBody(IPushProducer):
+class IBody(IPushProducer, Interface):
     """
     A body that is still coming.  It has one owner and is delivered once.  C{stopProducing} gives the rest up.
     """

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+
 from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
@@ -141,3 +145,14 @@ class ProxySite(_site.ProxySite):
             observers=observers,
         )
         self.network = network
+
+    def listen(self, endpoint: str) -> Deferred[IListeningPort]:
+        """
+        Listen, on the fast transports where there are any.
+
+        @param endpoint: a server endpoint as Twisted writes them: C{"tcp:8080"}, C{"unix:/run/proxy.sock"}.
+        @return: a Deferred of the port, as from L{IStreamServerEndpoint.listen
+            <twisted.internet.interfaces.IStreamServerEndpoint>}.
+        @raise ValueError: if C{endpoint} is none.
+        """
+        return serverFromString(self.network.reactor, endpoint).listen(self)

@@ -72,7 +72,7 @@ class ProxyService(Service):
     """
 
     name = "twistproxy"
-    _log = Logger(namespace="twistproxy.service")
+    _log = Logger()
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
@@ -224,7 +224,7 @@ class ProxyService(Service):
         parts = self._parts
         transport: Any = parts.proxy.transport
         transport.cut()
-        counters = self.counters
+        counters = self.counters.counts()
         failed = sum(counters.failures.values())
         self._log.info(
             "twistproxy has stopped: {exchanges} exchanges, {failed} failed, {cut} cut off; "

@@ -19,7 +19,7 @@ from twisted.internet.error import CannotListenError, UnsupportedAddressFamily
 from twisted.internet.interfaces import IListeningPort
 from zope.interface.verify import verifyObject
 
-from tests.net.peers import Ports, RawPeer, Recorder, Recorders, turn, until
+from tests.net.peers import HalfCloseable, Ports, RawPeer, Recorder, Recorders, turn, until
 from twistproxy.net.binding import TCPBinding
 from twistproxy.net.reactor import HubReactor
 
@@ -343,16 +343,18 @@ async def test_unix(anyPorts: Ports, tmp_path: Path) -> None:
 
 @ensureDeferred
 async def test_unixPeerCloses(ports: Ports, tmp_path: Path) -> None:
-    """On a UNIX socket a close by the peer ends both directions, behind the last byte."""
-    factory = Recorders()
-    port = ports.reactor.listenUNIX(str(tmp_path / "app.sock"), factory)
-    ports.keep(factory, port)
-    peer = RawPeer.connect(port.getHost())
-    await peer.send(b"last words")
-    peer.close()
-    await until(lambda: factory.made and factory.made[0].lost)
-    assert bytes(factory.made[0].received) == b"last words"
-    assert factory.made[0].events == ["made", ("lost", "ConnectionDone")]
+    """On a UNIX socket a close by the peer ends both directions, behind the last byte, for every kind of
+    protocol."""
+    for protocolClass, told in ((Recorder, []), (HalfCloseable, ["readLost"])):
+        factory = Recorders(protocolClass)
+        port = ports.reactor.listenUNIX(str(tmp_path / protocolClass.__name__), factory)
+        ports.keep(factory, port)
+        peer = RawPeer.connect(port.getHost())
+        await peer.send(b"last words")
+        peer.close()
+        await until(lambda factory=factory: factory.made and factory.made[0].lost)
+        assert bytes(factory.made[0].received) == b"last words"
+        assert factory.made[0].events == ["made", *told, ("lost", "ConnectionDone")]
 
 
 @ensureDeferred

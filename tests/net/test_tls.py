@@ -820,33 +820,45 @@ async def test_options(meeting: Meeting) -> None:
     assert "open" in repr(transport)
 
 
+class InMemory:
+    """A connection through memory alone, where there is no reactor."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self.outcomes: list[Any] = []
+        self.protocol = HalfCloseable()
+        self.layer: TLSConnection = clientTLS(
+            self.protocol,
+            TLSSettings(caFile=certificates.authority),
+            "localhost",
+            lambda: self.outcomes.append("ready"),
+            self.outcomes.append,
+        )
+        self.below = StringTransportWithDisconnection()
+        self.below.protocol = self.layer
+        incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.server)
+        self.server = context.wrap_bio(incoming, self.outgoing, server_side=True)
+        self.layer.makeConnection(self.below)
+        for _ in range(3):
+            incoming.write(self.below.value())
+            self.below.clear()
+            try:
+                self.server.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            self.layer.dataReceived(self.outgoing.read())
+        assert self.outcomes == ["ready"]
+
+
 def test_inMemory(certificates: Certificates) -> None:
-    """Over a transport in memory, where there is no reactor, everything happens at once."""
-    outcomes: list[Any] = []
-    protocol = HalfCloseable()
-    settings = TLSSettings(caFile=certificates.authority)
-    layer = clientTLS(protocol, settings, "localhost", lambda: outcomes.append("ready"), outcomes.append)
-    below = StringTransportWithDisconnection()
-    below.protocol = layer
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates.server)
-    server = context.wrap_bio(incoming, outgoing, server_side=True)
-    assert isinstance(layer, TLSConnection)
-    layer.makeConnection(below)
-    for _ in range(3):
-        incoming.write(below.value())
-        below.clear()
-        try:
-            server.do_handshake()
-        except ssl.SSLWantReadError:
-            pass
-        layer.dataReceived(outgoing.read())
-    assert outcomes == ["ready"]
+    """Over a transport in memory everything happens at once."""
+    memory = InMemory(certificates)
+    protocol, layer, below = memory.protocol, memory.layer, memory.below
     protocol.onData = lambda data: layer.pauseProducing()
-    server.write(b"one")
-    server.write(b"two")
-    layer.dataReceived(outgoing.read())
+    memory.server.write(b"one")
+    memory.server.write(b"two")
+    layer.dataReceived(memory.outgoing.read())
     assert (bytes(protocol.received), below.producerState) == (b"one", "paused")
     layer.resumeProducing()
     layer.resumeProducing()
@@ -855,3 +867,10 @@ def test_inMemory(certificates: Certificates) -> None:
     assert protocol.events == ["made", "writeLost"]
     layer.loseConnection()
     assert protocol.events == ["made", "writeLost", ("lost", "ConnectionDone")]
+
+
+def test_truncationInMemory(certificates: Certificates) -> None:
+    """B5.5: a transport below that knows no half-close cannot make a truncation look like an end."""
+    memory = InMemory(certificates)
+    memory.below.loseConnection()
+    assert memory.protocol.events == ["made", ("lost", "ConnectionLost")]

@@ -200,14 +200,11 @@ async def test_interruptDrainsToo(command: Any, webServer: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_tunnelIsCutAtTheEndOfTheGrace(command: Any, origin: Any) -> None:
     """B10.2: a tunnel runs on while the command drains, as any exchange does."""
-    proxy = command("--target", origin.target, "--grace", "0.5")
-    probe = await origin.accept()
-    await proxy.started()
-    probe.close()
+    proxy = await command("--target", origin.target, "--grace", "0.5").started()
     with Client.connect(proxy.number) as client:
         assert isinstance(client, Client)
         await client.ask("GET", "/", ("Connection: Upgrade", "Upgrade: any"))
-        upstream = await origin.accept()
+        upstream = await origin.acceptRequest()
         await upstream.head()
         await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
         await client.head()

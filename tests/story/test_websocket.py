@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.net.peers import until
 from tests.support.volume import Worker
@@ -40,12 +41,13 @@ def webSocketServer() -> Iterator[Server]:
     def refuse(connection: ServerConnection, request: Any) -> Any:
         return connection.respond(403, "not you\n") if request.path == "/refused" else None
 
-    with serveWebSocket(echo, "127.0.0.1", 0, max_size=None, process_request=refuse, compression="deflate") as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    server = serveWebSocket(echo, "127.0.0.1", 0, max_size=None, process_request=refuse)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    # It waits for the end of its connections, which the proxy in this thread may still have to tell it.
+    pytest_twisted.blockon(Deferred.fromCoroutine(Worker(lambda _: server.shutdown()).done()))
+    thread.join()
 
 
 async def talk(served: Any, path: str, conversation: Callable[[Any], None]) -> None:

@@ -38,6 +38,7 @@ class MemoryTransport:
     @ivar received: what the test's end was sent.
     @ivar ended: how the proxy ended it, as the test's end sees it: C{""} not at all, C{"closed"}, or C{"reset"}.
     @ivar taking: whether the test's end reads.
+    @ivar eager: whether it delivers although it is paused, as Twisted's own TLS does with what it has read already.
     @ivar lost: whether the protocol was told of the loss.
     @ivar discarded: bytes that came after the connection had been closed with nobody to read them: on a real socket they would
         have made the kernel reset it, and cost the peer what it had not read yet.
@@ -58,6 +59,7 @@ class MemoryTransport:
         self.received = bytearray()
         self.ended = ""
         self.taking = True
+        self.eager = False
         self.lost = False
         self.discarded = 0
         self.disconnecting = self.disconnected = False
@@ -221,7 +223,7 @@ class MemoryTransport:
         if not self._input or self.disconnecting or (self._readEnded and self._input[0] is not _RESET):
             return False
         item = self._input[0]
-        if not self._reading:
+        if not (self._reading or self.eager):
             told = 2 if _RESET in self._input else 1 if _EOF in self._input else 0
             if told > self._told and hasattr(self.protocol, "peerHungUp"):
                 self._told = told
@@ -253,6 +255,7 @@ class MemoryNetwork:
     @ivar wheel: a timer wheel on it.
     @ivar dialed: the test's ends of the connections that were dialed.
     @ivar refusing: whether connections are refused.
+    @ivar holding: whether connections neither stand nor fail.
     @ivar watching: called again and again while things happen; say whether they did anything.
     """
 
@@ -262,6 +265,7 @@ class MemoryNetwork:
         self.transports: list[MemoryTransport] = []
         self.dialed: list[MemoryTransport] = []
         self.refusing = False
+        self.holding = False
         self.watching: list[Callable[[], bool]] = []
         self._dialing: deque[tuple[Deferred[None], Any]] = deque()
 
@@ -295,7 +299,7 @@ class MemoryNetwork:
         busy = True
         while busy:
             busy = False
-            while self._dialing:
+            while self._dialing and not self.holding:
                 busy = True
                 dialing, protocol = self._dialing.popleft()
                 if dialing.called:

@@ -226,6 +226,20 @@ class Origin:
         [connection] = await until(self.pending, "a connection to the origin")
         return connection
 
+    async def acceptRequest(self) -> OriginConnection:
+        """
+        @return: the next connection that brings a request.  The one that the command makes when it starts does not: it
+            only looks whether somebody is there.
+        """
+        while True:
+            connection = await self.accept()
+            try:
+                if await connection.fill():
+                    return connection
+            except ConnectionError:
+                pass
+            connection.close()
+
     def close(self) -> None:
         """Close everything."""
         self.socket.close()

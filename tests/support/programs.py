@@ -8,11 +8,15 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 
 import pytest
 
-from tests.net.peers import until
+from tests.net.peers import turn
+
+#: How long a program may run, in seconds.  Only a failing test waits that long.
+LIMIT = 90.0
 
 
 def program(name: str) -> str:
@@ -34,18 +38,23 @@ class Ended:
     errors: bytes
 
 
-async def run(*arguments: str, given: bytes = b"") -> Ended:
+async def run(*arguments: str, given: bytes = b"", descriptors: tuple[int, ...] = ()) -> Ended:
     """
     Run a program while the reactor turns.
 
     @param given: its standard input.
+    @param descriptors: what it inherits besides.
     """
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         source.write(given)
         source.seek(0)
-        process = subprocess.Popen(arguments, stdin=source, stdout=output, stderr=errors)
+        process = subprocess.Popen(arguments, stdin=source, stdout=output, stderr=errors, pass_fds=descriptors)
         try:
-            await until(lambda: process.poll() is not None, f"the end of {arguments}")
+            # by a clock of its own, as what it does may be much
+            end = time.monotonic() + LIMIT
+            while process.poll() is None:
+                assert time.monotonic() < end, f"{arguments} did not end"
+                await turn(0.002)
         finally:
             if process.poll() is None:
                 process.kill()

@@ -23,10 +23,11 @@ class Served:
     """
 
     def __init__(
-        self, network: Network, director: Any, *, timeouts: Any = None, limits: Any = None, backlog: int = 128, **options: Any
+        self, network: Network, director: Any, *, timeouts: Any = None, limits: Any = None, observer: Any = None, **options: Any
     ) -> None:
         """
         @param director: a director, or a target's address.
+        @param observer: is told of each exchange that has settled, instead of C{records}.
         @param options: for L{ReverseProxy}.
         """
         self.records: list[ExchangeRecord] = []
@@ -34,9 +35,9 @@ class Served:
             director = TargetDirector(director)
         self.proxy = ReverseProxy(director, reactor=network, timeouts=timeouts, limits=limits, **options)
         self.site = ProxySite(
-            self.proxy, reactor=network, timeouts=timeouts, limits=limits, observers=[self.records.append]
+            self.proxy, reactor=network, timeouts=timeouts, limits=limits, observers=[observer or self.records.append]
         )
-        self.port = network.reactor.listenTCP(0, self.site, interface="127.0.0.1", backlog=backlog)
+        self.port = network.reactor.listenTCP(0, self.site, interface="127.0.0.1", backlog=128)
         self.number = self.port.getHost().port
         self.clients: list[Client] = []
 

@@ -20,7 +20,7 @@ from twistproxy.deadlines import Timeouts
 from twistproxy.events import ExchangeRecord
 from twistproxy.headers import Headers
 from twistproxy.limits import Limits
-from twistproxy.message import Response
+from twistproxy.message import Request, Response
 from twistproxy.server.site import ProxySite
 
 
@@ -700,6 +700,16 @@ def test_nothingIsKeptOfProxy(message: bytes) -> None:
         assert [each() for each in seen] == [None] * len(seen)
     finally:
         gc.enable()
+
+
+def test_idleConnectionHoldsNoBody(server: Server) -> None:
+    """DESIGN 6: a connection that waits for its next request does not hold the body of the last."""
+    client = server.client()
+    client.send(post(30_000, body=b"x" * 30_000))
+    body = server.exchanges[0].request.body
+    assert len(body) == 30_000
+    server.answer(b"ok")
+    assert [each for each in gc.get_referrers(body) if isinstance(each, Request)] == []
 
 
 def test_headers(server: Server) -> None:

@@ -70,7 +70,7 @@ class ProxyFlow:
     Takes exchanges through the twelve steps.
     """
 
-    _log = Logger(namespace="twistproxy.proxy")
+    _log = Logger()
 
     def __init__(
         self,

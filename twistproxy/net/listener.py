@@ -130,7 +130,8 @@ class Listener(HubSocket):
         self._spare.keep()
         self._factory.doStart()
         self._hub.add(sock.fileno(), self, EPOLLIN)
-        self._log.info("{factory} starting on {address}", factory=self._factory, address=self.getHost())
+        if getattr(self._factory, "noisy", True):
+            self._log.info("{factory} starting on {address}", factory=self._factory, address=self.getHost())
 
     def stopListening(self) -> Deferred[None] | None:
         """
@@ -267,7 +268,8 @@ class Listener(HubSocket):
         self._socket = None
         self._hub.remove(listening.fileno(), listening)
         self._binding.closed()
-        self._log.info("{factory} stopped on {address}", factory=self._factory, address=address)
+        if getattr(self._factory, "noisy", True):
+            self._log.info("{factory} stopped on {address}", factory=self._factory, address=address)
         stopped, self._stopped = self._stopped, []
         try:
             self._factory.doStop()

@@ -148,9 +148,7 @@ class Wheel:
             if tick > self.now:
                 break
             for timed in slots.pop(tick):
-                # A timeout before it may have moved or cancelled it.
-                if timed.slot != tick:
-                    continue
+                # Its own, even if a timeout before it has just moved or cancelled it.
                 deadline = timed.deadline
                 timed.slot = NEVER
                 if deadline >= NEVER:

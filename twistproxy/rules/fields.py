@@ -91,7 +91,9 @@ SECRET = frozenset(
 #: peer says of its client.  (A client's Connection line that got through such a peer would otherwise make the
 #: peer
 #: itself look like the client.)
-UNSTRIPPABLE = frozenset((b"host", b"content-length", b"transfer-encoding", *_FORWARDING_NAMES))
+#: TE is here because whoever sends it has to name it in Connection (RFC 9110 10.1.4), and what it says is to be read
+#: all the same.
+UNSTRIPPABLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"te", *_FORWARDING_NAMES))
 
 #: Fields that must not stand in trailers: framing, routing, authentication, and what changes the meaning of
 #: the message (RFC 9110 6.5.1).

@@ -38,7 +38,7 @@ class BodyReader:
     """
 
     __slots__ = (
-        "_chunks", "_consumer", "_failure", "_left", "_pending", "_transport", "dropped", "ended",
+        "_chunks", "_consumer", "_delivered", "_failure", "_left", "_pending", "_transport", "dropped", "ended",
         "length", "paused", "trailers", "untilClose",
     )  # fmt: skip
 
@@ -53,6 +53,7 @@ class BodyReader:
         self._chunks = chunks
         self._left = length - len(initial) if length >= 0 else length
         self._consumer: Any = None
+        self._delivered = False
         self._pending: list[bytes] = [initial] if initial else []
         self.dropped = 0
         self.untilClose = length == UNTIL_CLOSE
@@ -112,18 +113,20 @@ class BodyReader:
             return
         self.ended = True
         self._failure = error
+        transport, self._transport = self._transport, None
+        if self.paused and not self.untilClose:
+            # The connection runs on, even if nobody takes the body before long.  (It can end while it is paused: Twisted's own
+            # TLS delivers all that it has read.)
+            self.paused = False
+            transport.resumeProducing()
         if self._consumer is not None:
             self._conclude()
 
     def _conclude(self) -> None:
         """
-        Tell the consumer how it ended, and let the connection run on.
+        Tell the consumer how it ended.
         """
         consumer, self._consumer = self._consumer, None
-        transport, self._transport = self._transport, None
-        if transport is not None and self.paused:
-            self.paused = False
-            transport.resumeProducing()
         consumer.unregisterProducer()
         if self._failure is None:
             consumer.finish(self.trailers)
@@ -136,8 +139,9 @@ class BodyReader:
         """
         See L{IBody.deliver<twistproxy.interfaces.IBody>}.
         """
-        if self._consumer is not None or (self.ended and self._transport is None):
+        if self._delivered:
             raise RuntimeError("a body is delivered once")
+        self._delivered = True
         self._consumer = consumer
         self.paused = False
         consumer.registerProducer(self, True)
@@ -178,11 +182,10 @@ class BodyReader:
         """
         Nobody wants the rest: what comes is read and dropped.  Whoever owns the connection decides how long.
         """
+        self._delivered = True
         self._consumer = _NOWHERE
         self._pending = []
-        if self.ended:
-            self._transport = None
-        else:
+        if not self.ended:
             self.resumeProducing()
 
 

@@ -198,13 +198,27 @@ class RequestParser:
             _interpret(request, fields)
             if len(block) <= _MAX_BLOCK and authority is None:
                 self._block = block
-                self._last = request
+                # what is kept with the connection must not keep a body with it
+                self._last = request if request.length == 0 else _headOf(request)
         if minor and not request.host:
             # RFC 9112 3.2: with a target in absolute form, too
             raise MalformedMessage("no Host")
         if authority is not None:
             request.host = authority
         return request
+
+
+def _headOf(request: Request) -> Request:
+    """
+    @return: a request with the same head.
+    """
+    head = Request(request.peer, request.method, request.target, request.minor, request.lines, request.forward, request.fields)
+    head.host = request.host
+    head.kinds = request.kinds
+    head.length = request.length
+    head.upgrade = request.upgrade
+    head.keepAlive = request.keepAlive
+    return head
 
 
 def parseRequest(head: bytes, peer: Peer, maxFields: int) -> Request:

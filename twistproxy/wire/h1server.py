@@ -41,6 +41,21 @@ _statusLines: dict[tuple[int, bytes], bytes] = {}
 _emptyLines = re.compile(rb"(?:\r\n)+").match
 
 
+_lengthLines: dict[int, bytes] = {}
+
+
+def lengthLine(length: int) -> bytes:
+    """
+    @return: a Content-Length line; those of small bodies are remembered.
+    """
+    line = b"Content-Length: %d" % length
+    if length < 65536:
+        if len(_lengthLines) >= 4096:
+            _lengthLines.clear()
+        _lengthLines[length] = line
+    return line
+
+
 def statusLine(status: int, reason: bytes) -> bytes:
     """
     @return: the status line of a response, without its CRLF.
@@ -371,7 +386,7 @@ class H1Server(Timed):
             length = 0
             content = b""
         elif length is not None:
-            lines.append(b"Content-Length: %d" % length)
+            lines.append(_lengthLines.get(length) or lengthLine(length))
         elif request.minor:
             lines.append(b"Transfer-Encoding: chunked")
             length = CHUNKED

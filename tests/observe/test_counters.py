@@ -1,0 +1,52 @@
+"""
+Counters over all exchanges.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from tests.support.flow import request
+from twistproxy.errors import Stage, UpstreamError
+from twistproxy.events import ExchangeRecord
+from twistproxy.interfaces import IObserver
+from twistproxy.observe.counters import BOUNDS, Counters
+
+
+def settled(total: float = 0.0, **facts: Any) -> ExchangeRecord:
+    """@return: the record of an exchange."""
+    record = ExchangeRecord(lambda: 100.0)
+    record.describe(request())
+    record.ended = 100.0 + total
+    for name, value in facts.items():
+        setattr(record, name, value)
+    return record
+
+
+def test_counts() -> None:
+    """Exchanges are counted by status, bytes, tunnels, and what failed where."""
+    counters = Counters()
+    assert verifyObject(IObserver, counters)
+    failed = UpstreamError("refused", Stage.CONNECT)
+    counters.exchangeSettled(settled(1.0, status=200, requestBytes=3, responseBytes=5))
+    counters.exchangeSettled(settled(2.0, status=502, error=failed))
+    counters.exchangeSettled(settled(3.0, status=502, error=failed))
+    counters.exchangeSettled(settled(4.0, status=101, tunnelled=True, requestBytes=1, responseBytes=1))
+    assert counters.exchanges == 4
+    assert counters.statuses == {200: 1, 502: 2, 101: 1}
+    assert counters.failures == {("upstream", "connect"): 2}
+    assert (counters.requestBytes, counters.responseBytes, counters.tunnels) == (4, 6, 1)
+    assert counters.seconds == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("total", "bucket"), [(0.0, 0), (0.0004, 0), (0.003, 3), (9.0, 13), (1000.0, len(BOUNDS))])
+def test_durations(total: float, bucket: int) -> None:
+    """The histogram has a bucket for everything, the last one for what took longest."""
+    counters = Counters()
+    counters.exchangeSettled(settled(total, status=200))
+    expected = [0] * (len(BOUNDS) + 1)
+    expected[bucket] = 1
+    assert counters.durations == expected
