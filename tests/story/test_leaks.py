@@ -132,8 +132,9 @@ async def test_noCyclicGarbage(serve: Any, webServer: Any, origin: Any) -> None:
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         found = ours(gc.garbage)
+        import cycle; print("GARB", cycle.report(gc.garbage))
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    assert dict(found) == {}
+    print("GARB", dict(found)); assert dict(found) == {}

@@ -64,6 +64,10 @@ def _moreIDs() -> bytes:
     return _idLines.pop()
 
 
+#: Methods that may have to be refused.
+UNUSUAL = frozenset((b"CONNECT", b"TRACE"))
+
+
 def refuse(request: Request, settings: ProxySettings) -> None:
     """
     Refuse what cannot, or must not, be forwarded (B1).

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.core.draft import answerOf, checkResponse, completeOutbound, draftOutbound, draftResponse, refuse
+from twistproxy.core.draft import UNUSUAL, answerOf, checkResponse, completeOutbound, draftOutbound, draftResponse, refuse
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange, Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
@@ -142,7 +142,8 @@ class ProxyFlow:
         request, record, settings = exchange.request, exchange.record, self.settings
         response: Any = None
         try:
-            refuse(request, settings)  # (1)
+            if request.fault is not None or settings.checksRequests or request.method in UNUSUAL:
+                refuse(request, settings)  # (1)
             exchange.outbound = outbound = draftOutbound(request, settings, record)  # (2)
             if type(outbound.body) is bytes:
                 record.requestBytes = len(outbound.body)

@@ -39,8 +39,14 @@ class ProxySettings:
     maxRequestBody: int | None = None
     flushInterval: float = 0.0
 
+    #: whether any of these settings can refuse an ordinary request
+    checksRequests: bool = attrs.field(init=False, repr=False, eq=False)
     #: the Via lines for requests of HTTP/1.0 and 1.1
     viaLines: tuple[bytes, bytes] | None = attrs.field(init=False, repr=False, eq=False)
+
+    @checksRequests.default
+    def _checksRequests(self) -> bool:
+        return self.maxRequestBody is not None or self.strictPaths
 
     @viaLines.default
     def _viaLines(self) -> tuple[bytes, bytes] | None:

@@ -46,7 +46,10 @@ class _OneProtocol:
         pass
 
     def buildProtocol(self, addr: object) -> Any:
-        return self._protocol
+        # Connector and factory of an endpoint hold each other, so what this kept would have to wait for the garbage
+        # collector; and of two addresses that answer at the same time only one may have it.
+        protocol, self._protocol = self._protocol, None
+        return protocol
 
 
 @implementer(IDialer)

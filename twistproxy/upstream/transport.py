@@ -18,6 +18,7 @@ from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITrans
 from twistproxy.limits import Limits
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.upstream.pool import Pool, PoolSettings
+from twistproxy.upstreams import Target
 from twistproxy.wire.context import ClientContext
 
 #: Pools that are remembered; a director that makes up targets as it goes must not fill the memory.
@@ -53,6 +54,8 @@ class PooledTransport:
         self._connectTicks = ticksOf(wheel, timeouts.connect)
         self._queueTicks = ticksOf(wheel, timeouts.queue)
         self._closed = False
+        self._lastTarget: Target | None = None
+        self._lastPool: Any = None
 
     def begin(self, outbound: OutboundRequest, receiver: Any) -> None:
         """
@@ -62,18 +65,28 @@ class PooledTransport:
         if target is None:
             receiver.roundTripFailed(HookFailed("transport", "the request names no upstream"))
             return
-        pool = self.pools.get(target.key)
-        if pool is None:
-            if self._closed:
-                receiver.roundTripFailed(Unavailable("the transport is closed"))
-                return
-            pool = self._makePool(outbound)
-        pool.begin(outbound, receiver)
+        if target is self._lastTarget:
+            pool = self._lastPool
+        else:
+            pool = self.pools.get(target.key)
+            if pool is None:
+                if self._closed:
+                    receiver.roundTripFailed(Unavailable("the transport is closed"))
+                    return
+                pool = self._makePool(outbound)
+            # Most proxies have one target: its key need not be hashed for every request.
+            self._lastTarget, self._lastPool = target, pool
+        idle = pool.idle
+        if idle:
+            idle.pop().begin(outbound, receiver)
+        else:
+            pool.begin(outbound, receiver)
 
     def _makePool(self, outbound: OutboundRequest) -> Pool:
         target = outbound.upstream
         assert target is not None
         if len(self.pools) >= MAX_POOLS:
+            self._lastTarget = self._lastPool = None
             for key in [key for key, pool in self.pools.items() if not pool.connections]:
                 del self.pools[key]
         pool = Pool(target, self._dialer, self._context, self._settings, self._connectTicks, self._queueTicks)

@@ -147,9 +147,12 @@ class BodyReader:
         consumer.registerProducer(self, True)
         pending, self._pending = self._pending, []
         for data in pending:
-            consumer.write(data)
+            # it may have stopped us, or ended it all, from inside a write
+            if self._consumer is consumer:
+                consumer.write(data)
         if self.ended:
-            self._conclude()
+            if self._consumer is not None:
+                self._conclude()
         elif not self.paused and self._transport is not None:
             self._transport.resumeProducing()
 

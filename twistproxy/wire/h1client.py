@@ -430,8 +430,13 @@ class H1Client(Timed):
         """
         self._outbound.carrier = None
         whole = self._requestBody is None and not getattr(self.transport, "unsentBytes", 0)
-        self._giveUpRequestBody()
-        self._forget()
+        if not whole:
+            self._giveUpRequestBody()
+        if self._writer is None and self._body is None:
+            self._outbound = self._receiver = None
+            self._interims = 0
+        else:
+            self._forget()
         if self._keepAlive and whole and not rest and self._phase != CLOSED:
             self._phase = IDLE
             self.reused = True

@@ -388,7 +388,7 @@ class ResponseParser:
         response = UpstreamResponse(status, block.reason, block.minor, block.lines, connection)
         response.dated = block.dated
         response.upgrade = block.upgrade
-        if hasNoBody(method, status):
+        if (status != 200 or method == b"HEAD") and hasNoBody(method, status):
             if status >= 200 and status != 204:
                 response.contentLength = block.length
             response.length = 0

@@ -380,7 +380,8 @@ class H1Server(Timed):
         status = response.status
         lines = [_statusLines.get((status, response.reason)) or statusLine(status, response.reason)]
         lines += response.lines
-        if hasNoBody(request.method, status):
+        method = request.method
+        if (status != 200 or method == b"HEAD") and hasNoBody(method, status):
             if response.contentLength is not None and status != 204:
                 lines.append(b"Content-Length: %d" % response.contentLength)
             length = 0
