@@ -21,7 +21,6 @@ def test_defaults() -> None:
         "discarded": 262144,
         "discardSeconds": 5.0,
         "interims": 16,
-        "requestBody": None,
     }
 
 

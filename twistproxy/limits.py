@@ -22,7 +22,6 @@ class Limits:
     @ivar discarded: of a request body that nobody wants any more, read and dropped to keep the connection.
     @ivar discardSeconds: the time for that.
     @ivar interims: interim responses of one exchange (a number).
-    @ivar requestBody: of a request body; C{None} for no limit.
     """
 
     head: int = 64 * 1024
@@ -33,4 +32,3 @@ class Limits:
     discarded: int = 256 * 1024
     discardSeconds: float = 5.0
     interims: int = 16
-    requestBody: int | None = None

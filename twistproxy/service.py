@@ -36,6 +36,12 @@ class CannotStart(Exception):
     """
 
 
+class BadEndpoint(CannotStart):
+    """
+    What to listen on is no endpoint.
+    """
+
+
 @attrs.define(kw_only=True)
 class ServiceParts:
     """
@@ -127,16 +133,34 @@ class ProxyService(Service):
 
     def _listen(self, description: str) -> None:
         failures: list[Failure] = []
+        starting = True
+
+        def failed(failure: Failure) -> None:
+            failures.append(failure)
+            if not starting:
+                # an endpoint that took its time; there is nobody any more to raise it to
+                self._log.failure("cannot listen on {description}", failure, description=description)
+
         try:
             listening = serverFromString(self._parts.network.reactor, description).listen(self.site)
         except Exception as error:
-            raise CannotStart(f"cannot listen on {description!r}: {error}") from error
-        listening.addCallbacks(self.ports.append, failures.append)
+            self._giveUp()
+            raise BadEndpoint(f"cannot listen on {description!r}: {error}; write --listen tcp:8080") from error
+        listening.addCallbacks(self.ports.append, failed)
+        starting = False
         if failures:
-            self._stopListening()
+            self._giveUp()
             cause: Any = failures[0].value
             reason = getattr(cause, "socketError", None) or cause
             raise CannotStart(f"cannot listen on {description}: {reason}; choose another endpoint with --listen")
+
+    def _giveUp(self) -> None:
+        """
+        The service does not start after all.
+        """
+        self._stopListening()
+        if self._demoPort is not None:
+            self._demoPort.stopListening()
 
     def _limitsText(self) -> str:
         timeouts = self._parts.timeouts
@@ -223,7 +247,8 @@ class ProxyService(Service):
             self._graceCall.cancel()
         parts = self._parts
         transport: Any = parts.proxy.transport
-        transport.cut()
+        if hasattr(transport, "cut"):
+            transport.cut()
         counters = self.counters.counts()
         failed = sum(counters.failures.values())
         self._log.info(

@@ -11,6 +11,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Any, NoReturn
 
 import attrs
@@ -28,11 +29,14 @@ from twistproxy.proxy import ReverseProxy
 from twistproxy.rules.forwarded import networks
 from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
-from twistproxy.service import CannotStart, ProxyService, ServiceParts
+from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts
 from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
 
 EX_USAGE = 64
+
+#: No number on the command line is as large as this: no reactor can wait for ever, or for no number.
+MOST = 1 << 53
 
 #: How the limits of time are written on the command line.
 _LIMITS = {
@@ -42,12 +46,13 @@ _LIMITS = {
 }  # fmt: skip
 
 
-def _defaultsText() -> str:
+def _limitsText() -> str:
     defaults = Timeouts()
-    return ", ".join(
+    limits = ", ".join(
         f"{name} {'off' if getattr(defaults, field) is None else format(getattr(defaults, field), 'g')}"
         for name, field in _LIMITS.items()
     )
+    return fill(f"Limits of time, in seconds, and their defaults: {limits}.", 90)
 
 
 class Options(usage.Options):
@@ -57,26 +62,29 @@ class Options(usage.Options):
 
     synopsis = "[options] --target URL"
 
-    longdesc = f"""A reverse proxy for HTTP/1.1: streams both ways, keeps connections, and says what it did.
+    longdesc = "A reverse proxy for HTTP/1.1: streams both ways, keeps connections, and says what it did."
 
-    Examples:
+    #: what stands below the options; unlike L{longdesc} it keeps its lines
+    epilog = f"""
+Examples:
 
-    twist revproxy --target http://127.0.0.1:8000
-      listen on port 8080 and forward everything to port 8000;
+twist revproxy --target http://127.0.0.1:8000
+  listen on port 8080 and forward everything to port 8000;
 
-    twist revproxy --target https://api.example.org/v2 --listen tcp:80:interface=127.0.0.1
-      a verified HTTPS upstream with a base path, listening on loopback only;
+twist revproxy --target https://api.example.org/v2 --listen tcp:80:interface=127.0.0.1
+  a verified HTTPS upstream with a base path, listening on loopback only;
 
-    twist revproxy --target unix:/run/app.sock --preserve-host --access-log /var/log/proxy.log
-      an application behind a UNIX socket that wants to see the client's Host;
+twist revproxy --target unix:/run/app.sock --preserve-host --access-log /var/log/proxy.log
+  an application behind a UNIX socket that wants to see the client's Host;
 
-    twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
-      two targets in turn, ten seconds for a response head, a minute to drain;
+twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
+  two targets in turn, ten seconds for a response head, a minute to drain;
 
-    twist revproxy --demo
-      no server at hand? This one shows what is forwarded.
+twist revproxy --demo
+  no server at hand? This one shows what is forwarded.
 
-    Limits of time, in seconds, and their defaults: {_defaultsText()}."""
+{_limitsText()}
+"""
 
     optFlags = [
         ["demo", None, "Forward to an embedded origin that shows what was forwarded."],
@@ -146,9 +154,16 @@ class Options(usage.Options):
             seconds = None if text == "off" else float(text)
         except ValueError:
             raise usage.UsageError(f"--limit {value}: write {name}=SECONDS or {name}=off") from None
-        if seconds is not None and not 0 < seconds < 1e9:
+        if seconds is not None and not 0 < seconds < MOST:
             raise usage.UsageError(f"--limit {value}: a limit is more than 0 seconds; write {name}=off to have none")
         self["limits"][_LIMITS[name]] = seconds
+
+    def getUsage(self, width: int | None = None) -> str:
+        """
+        See L{usage.Options.getUsage<twisted.python.usage.Options.getUsage>}.
+        """
+        usageText: str = super().getUsage(width)
+        return usageText + self.epilog
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -176,8 +191,8 @@ class Options(usage.Options):
         if self["upstream-key"] and not self["upstream-cert"]:
             raise usage.UsageError("--upstream-key needs --upstream-cert")
         for name, least in (("grace", 0), ("max-body", 0), ("max-connections", 1), ("flush-interval", 0)):
-            if self[name] is not None and not self[name] >= least:
-                raise usage.UsageError(f"--{name} {self[name]}: must be at least {least}")
+            if self[name] is not None and not least <= self[name] < MOST:
+                raise usage.UsageError(f"--{name} {self[name]}: must be a number, and at least {least}")
         if not self["listen"]:
             self["listen"].append("tcp:8080")
 
@@ -306,7 +321,7 @@ class CommandService(ProxyService):
         try:
             super().startService()
         except CannotStart as error:
-            _exit(1, str(error))
+            _exit(EX_USAGE if isinstance(error, BadEndpoint) else 1, str(error))
         self._reactor.callWhenRunning(self._running)
 
     def _running(self) -> None:

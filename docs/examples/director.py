@@ -1,5 +1,4 @@
 from twisted.internet import reactor
-from twisted.internet.endpoints import serverFromString
 
 from twistproxy import ProxySite, Response, ReverseProxy
 
@@ -12,5 +11,5 @@ def direct(request):
     request.setXForwarded()
 
 
-serverFromString(reactor, "tcp:8080").listen(ProxySite(ReverseProxy(direct)))
+ProxySite(ReverseProxy(direct)).listen("tcp:8080")
 reactor.run()

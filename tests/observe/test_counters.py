@@ -13,7 +13,7 @@ from tests.support.flow import request
 from twistproxy.errors import Stage, UpstreamError
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver
-from twistproxy.observe.counters import BOUNDS, Counters
+from twistproxy.observe.counters import BATCH, BOUNDS, Counters
 
 
 def settled(total: float = 0.0, **facts: Any) -> ExchangeRecord:
@@ -35,11 +35,22 @@ def test_counts() -> None:
     counters.exchangeSettled(settled(2.0, status=502, error=failed))
     counters.exchangeSettled(settled(3.0, status=502, error=failed))
     counters.exchangeSettled(settled(4.0, status=101, tunnelled=True, requestBytes=1, responseBytes=1))
-    assert counters.exchanges == 4
-    assert counters.statuses == {200: 1, 502: 2, 101: 1}
-    assert counters.failures == {("upstream", "connect"): 2}
-    assert (counters.requestBytes, counters.responseBytes, counters.tunnels) == (4, 6, 1)
-    assert counters.seconds == pytest.approx(10.0)
+    for _ in range(2):
+        counts = counters.counts()
+        assert counts.exchanges == 4
+        assert counts.statuses == {200: 1, 502: 2, 101: 1}
+        assert counts.failures == {("upstream", "connect"): 2}
+        assert (counts.requestBytes, counts.responseBytes, counts.tunnels) == (4, 6, 1)
+        assert counts.seconds == pytest.approx(10.0)
+
+
+def test_batches() -> None:
+    """Records are not kept for longer than it takes to have a batch of them."""
+    counters = Counters()
+    for _ in range(3 * BATCH + 1):
+        counters.exchangeSettled(settled(status=204))
+    assert len(counters._records) == 1
+    assert counters.counts().statuses == {204: 3 * BATCH + 1}
 
 
 @pytest.mark.parametrize(("total", "bucket"), [(0.0, 0), (0.0004, 0), (0.003, 3), (9.0, 13), (1000.0, len(BOUNDS))])
@@ -49,4 +60,4 @@ def test_durations(total: float, bucket: int) -> None:
     counters.exchangeSettled(settled(total, status=200))
     expected = [0] * (len(BOUNDS) + 1)
     expected[bucket] = 1
-    assert counters.durations == expected
+    assert counters.counts().durations == expected

@@ -104,7 +104,7 @@ class Chaos:
         while self._left > 0:
             self._left -= 1
             if writer is None or writer.is_closing():
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._number)
+                reader, writer = await self.connect()
             assert reader is not None
             if self._random.random() < 0.05:
                 await self.tunnel(reader, writer)
@@ -114,6 +114,17 @@ class Chaos:
                 writer = None
         if writer is not None:
             writer.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """
+        @return: a connection; some of them take but little at a time, so that responses are still under way when they end.
+        """
+        sock = socket.socket()
+        if self._random.random() < 0.3:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._number))
+        return await asyncio.open_connection(sock=sock)
 
     async def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """An upgrade, some bytes, and an end of any kind."""

@@ -51,6 +51,17 @@ class _OneProtocol:
         protocol, self._protocol = self._protocol, None
         return protocol
 
+    def connectBy(self, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """
+        @return: what C{endpoint.connect} returns.
+        """
+        connecting: Deferred[Any] = endpoint.connect(self)
+        return connecting.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._protocol = None
+        return failure
+
 
 @implementer(IDialer)
 class Dialer:
@@ -78,7 +89,7 @@ class Dialer:
         """
         if target.scheme == "https":
             return self._dialTLS(target, protocol)
-        connecting: Deferred[Any] = self._endpoint(target).connect(_OneProtocol(protocol))
+        connecting = _OneProtocol(protocol).connectBy(self._endpoint(target))
 
         def connected(_: object) -> None:
             # An endpoint wraps the protocol to learn when it is connected; from here on that is only in the way.
@@ -93,7 +104,7 @@ class Dialer:
         settings = target.tls if isinstance(target.tls, TLSSettings) else self._tls
         attempt = _TLSAttempt(self._reactor, self._handshakeTimeout)
         layer = clientTLS(protocol, settings, target.host, attempt.ready, attempt.failed)
-        return attempt.begin(self._endpoint(target).connect(_OneProtocol(layer)), layer, target)
+        return attempt.begin(_OneProtocol(layer).connectBy(self._endpoint(target)), layer, target)
 
     def _endpoint(self, target: Target) -> IStreamClientEndpoint:
         timeout = self._timeout or 0

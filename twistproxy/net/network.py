@@ -6,7 +6,6 @@ What a proxy needs of a reactor, made once per reactor: sockets, time, connectio
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from twistproxy.deadlines import Timeouts
 from twistproxy.net.dialer import Dialer
@@ -14,7 +13,8 @@ from twistproxy.net.reactor import networkReactor
 from twistproxy.net.tls import TLSSettings
 from twistproxy.net.wheel import Wheel
 
-_networks: WeakKeyDictionary[Any, Network]
+# On the reactor itself: a table here would keep every reactor that a test makes.
+_ATTRIBUTE = "_twistproxyNetwork"
 
 
 class Network:
@@ -38,9 +38,10 @@ class Network:
         """
         @return: the network that everything in this reactor shares.
         """
-        network = _networks.get(reactor)
+        network: Network | None = getattr(reactor, _ATTRIBUTE, None)
         if network is None:
-            network = _networks[reactor] = cls(reactor)
+            network = cls(reactor)
+            setattr(reactor, _ATTRIBUTE, network)
         return network
 
     def dialer(self, timeouts: Timeouts, tls: TLSSettings | None = None) -> Dialer:
@@ -48,6 +49,3 @@ class Network:
         @return: a maker of connections with these limits of time.
         """
         return Dialer(self.reactor, timeouts.connect, timeouts.tlsHandshake, tls or TLSSettings())
-
-
-_networks = WeakKeyDictionary()

@@ -138,6 +138,7 @@ class H1Client(Timed):
         phase, self._phase = self._phase, CLOSED
         self._context.wheel.cancel(self)
         if phase == CLOSED:
+            self._forget()  # a tunnel's ends know this connection
             return
         self._owner.lost(self)
         outbound, receiver, body, tunnel = self._outbound, self._receiver, self._body, self._tunnel
