@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.test_demo -*-
 """
-The demo origin: a page that says what the proxy forwarded, so that a newcomer's first C{curl} shows a proxied page without a server to
-set up first.
+The demo origin: a page that says what the proxy forwarded, so that a newcomer's first C{curl} shows a proxied page
+without a server to set up first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 <title>twistproxy works</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1b1f24; background: #fbfbf8 }}
-  h1 {{ font-size: 1.6rem; margin-bottom: .2rem }}
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1b1f24;
+  background: #fbfbf8 }} h1 {{ font-size: 1.6rem; margin-bottom: .2rem }}
   p {{ margin-top: 0; color: #57606a }}
   table {{ border-collapse: collapse; width: 100%; font: 14px/1.5 ui-monospace, monospace }}
   td {{ padding: .25rem .6rem; border-top: 1px solid #e2e2dc; vertical-align: top; overflow-wrap: anywhere }}
@@ -57,7 +57,8 @@ class DemoOrigin(Resource):
             request.setHeader(b"content-type", b"text/html; charset=utf-8")
         else:
             rows = "\n".join(f"  {name}: {value}" for name, value in fields)
-            page = f"twistproxy works. The demo origin was asked, through the proxy:\n\n  {line.decode('latin-1')}\n{rows}\n"
+            first = line.decode("latin-1")
+            page = f"twistproxy works. The demo origin was asked, through the proxy:\n\n  {first}\n{rows}\n"
             request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         return page.encode("utf-8")
 

@@ -1,10 +1,12 @@
 """
 The contracts between the parts of the proxy, and between the proxy and its users.
 
-The first group is what users implement: a plain callable is accepted wherever an interface has one method.  The second group is how the
-floors of the house speak with each other; whoever brings a wire, a server or a transport of their own implements those.
+The first group is what users implement: a plain callable is accepted wherever an interface has one method.  The second
+group is how the floors of the house speak with each other; whoever brings a wire, a server or a transport of their own
+implements those.
 
-Wherever the text says I{may wait}, the return value may be a value, a L{Deferred<twisted.internet.defer.Deferred>} or a coroutine of it.
+Wherever the text says I{may wait}, the return value may be a value, a L{Deferred<twisted.internet.defer.Deferred>} or a
+coroutine of it.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ class IDirector(Interface):
         """
         Called once for every exchange, before anything is sent upstream; a retry does not call it again.
 
-        Hop-by-hop fields and the forwarding fields of an untrusted client are gone from C{request.outbound} before this runs, so
-        no client can make the proxy drop what is set here.  May wait; it is cancelled when the client leaves.
+        Hop-by-hop fields and the forwarding fields of an untrusted client are gone from C{request.outbound} before this
+        runs, so no client can make the proxy drop what is set here.  May wait; it is cancelled when the client leaves.
 
-        @param request: C{request.inbound} is what the client sent and must not be changed; C{request.outbound} is a copy to
-            edit, and C{request.setTarget} says where it goes.
+        @param request: C{request.inbound} is what the client sent and must not be changed; C{request.outbound} is a
+            copy to edit, and C{request.setTarget} says where it goes.
         @type request: L{ProxyRequest<twistproxy.core.request.ProxyRequest>}
-        @return: C{None} to forward, or a L{Response<twistproxy.message.Response>} to answer now, with nothing sent upstream.
+        @return: C{None} to forward, or a L{Response<twistproxy.message.Response>} to answer now, with nothing sent
+            upstream.
         @raise Refused: to answer with a status; L{Refused<twistproxy.errors.Refused>}.  Anything else that is raised
             goes to the error handler as a 500 and is logged with its traceback.
         """
@@ -52,8 +55,8 @@ class ITransport(Interface):
         @param outbound: the request; the transport owns its body from here on.  Interim responses are passed to
             C{outbound.onInformational}, if that is set, as they come.
         @type outbound: L{OutboundRequest<twistproxy.message.OutboundRequest>}
-        @return: a Deferred of the L{UpstreamResponse<twistproxy.message.UpstreamResponse>}, fired at the final head.  Cancelling it, or
-            C{response.abort()} later, ends the upstream request at once.  It fails with
+        @return: a Deferred of the L{UpstreamResponse<twistproxy.message.UpstreamResponse>}, fired at the final head.
+            Cancelling it, or C{response.abort()} later, ends the upstream request at once.  It fails with
             L{ProxyError<twistproxy.errors.ProxyError>} only, which says stage, side and what was sent.
         """
 
@@ -65,10 +68,11 @@ class IResponseModifier(Interface):
 
     def modifyResponse(response: Any) -> Any:
         """
-        Called for every final response of an upstream and for 101, hop-by-hop fields removed, before anything of it is sent; never for a
-        response that the proxy or a director made.  May wait.
+        Called for every final response of an upstream and for 101, hop-by-hop fields removed, before anything of it is
+        sent; never for a response that the proxy or a director made.  May wait.
 
-        @param response: status, reason, headers, trailers and body may all be changed; framing is recomputed from the body.
+        @param response: status, reason, headers, trailers and body may all be changed; framing is recomputed from the
+            body.
         @type response: L{UpstreamResponse<twistproxy.message.UpstreamResponse>}
         @return: ignored.
         @raise Exception: anything: the upstream's body is given up and the error handler answers.
@@ -82,7 +86,8 @@ class IErrorHandler(Interface):
 
     def handleError(error: Any, exchange: Any) -> Any:
         """
-        Called at most once for an exchange, and only while nothing of a final response was sent.  It was logged already.  May wait.
+        Called at most once for an exchange, and only while nothing of a final response was sent.  It was logged
+        already.  May wait.
 
         @param error: what happened.
         @type error: L{ProxyError<twistproxy.errors.ProxyError>}
@@ -106,8 +111,8 @@ class IBodyFilter(Interface):
         @type consumer: L{IBodyConsumer}
         @param message: the L{OutboundRequest<twistproxy.message.OutboundRequest>} or
             L{UpstreamResponse<twistproxy.message.UpstreamResponse>} whose body it is; its head is still to be sent.
-        @return: the L{IBodyConsumer} that takes the unfiltered body.  Framing is recomputed: the length counts as unknown
-            from here on.
+        @return: the L{IBodyConsumer} that takes the unfiltered body.  Framing is recomputed: the length counts as
+            unknown from here on.
         """
 
 
@@ -131,8 +136,8 @@ class IObserver(Interface):
 
     def exchangeSettled(record: Any) -> None:
         """
-        Called exactly once for every exchange, whatever happened to it.  Must not block.  A record does not change any more; an observer
-        that keeps it for later keeps memory.
+        Called exactly once for every exchange, whatever happened to it.  Must not block.  A record does not change any
+        more; an observer that keeps it for later keeps memory.
 
         @type record: L{ExchangeRecord<twistproxy.events.ExchangeRecord>}
         """
@@ -213,14 +218,14 @@ class IRoundTripReceiver(Interface):
 
 class ICallbackTransport(Interface):
     """
-    A transport that answers by callbacks, which spares the hot path a Deferred per request.  The native transport is one; every
-    L{ITransport} is made one by an adapter.
+    A transport that answers by callbacks, which spares the hot path a Deferred per request.  The native transport is
+    one; every L{ITransport} is made one by an adapter.
     """
 
     def begin(outbound: Any, receiver: Any) -> None:
         """
-        Send C{outbound}.  Exactly one of C{responseReceived} and C{roundTripFailed} follows, possibly before this returns, unless
-        C{outbound.carrier.abort()} is called first.
+        Send C{outbound}.  Exactly one of C{responseReceived} and C{roundTripFailed} follows, possibly before this
+        returns, unless C{outbound.carrier.abort()} is called first.
         """
 
 
@@ -269,7 +274,8 @@ class IDownstream(Interface):
         """
         Send the 101 and leave HTTP.
 
-        @return: the L{TunnelEnd<twistproxy.message.TunnelEnd>} of the client's side, with what it sent behind its request.
+        @return: the L{TunnelEnd<twistproxy.message.TunnelEnd>} of the client's side, with what it sent behind its
+            request.
         """
 
     def exchangeEnded() -> None:
@@ -288,14 +294,15 @@ class IDialer(Interface):
         Connect C{protocol} to C{target}.
 
         @type target: L{Target<twistproxy.upstreams.Target>}
-        @return: a Deferred that fires with C{None} when C{protocol.makeConnection} was called (TLS handshake done), or fails
-            with L{UpstreamError<twistproxy.errors.UpstreamError>}.  Cancelling it gives up at once.
+        @return: a Deferred that fires with C{None} when C{protocol.makeConnection} was called (TLS handshake done), or
+            fails with L{UpstreamError<twistproxy.errors.UpstreamError>}.  Cancelling it gives up at once.
         """
 
 
 class IHangUpListener(Interface):
     """
-    A protocol that wants to know that its peer has gone although it does not read at the moment (only the hub's transports can tell).
+    A protocol that wants to know that its peer has gone although it does not read at the moment (only the hub's
+    transports can tell).
     """
 
     def peerHungUp(reset: bool) -> None:

@@ -2,7 +2,8 @@
 """
 C{ReverseProxy} and C{ProxySite} with their default parts: what most users begin with.
 
-The flow itself is in L{twistproxy.core.proxy}; here it is given a transport, a timer wheel, and the defaults of a careful operator.
+The flow itself is in L{twistproxy.core.proxy}; here it is given a transport, a timer wheel, and the defaults of a
+careful operator.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class ReverseProxy(ProxyFlow):
     ) -> None:
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
-        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a pool of connections per target.
+        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a pool of connections per
+            target.
         @param reactor: the reactor; the global one by default.
         @param settings: the policies.
         @param timeouts: the limits of time.
@@ -94,11 +96,14 @@ class ReverseProxy(ProxyFlow):
         )
 
     @classmethod
-    def to(cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any) -> ReverseProxy:
+    def to(
+        cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any
+    ) -> ReverseProxy:
         """
         A proxy for one target.
 
-        @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"}, C{"unix:/run/app.sock"}.
+        @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
+            C{"unix:/run/app.sock"}.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxy}.

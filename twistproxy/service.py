@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.test_service -*-
 """
-The running proxy as a Twisted service: it listens when it starts, and goes down without losing an exchange when it stops.
+The running proxy as a Twisted service: it listens when it starts, and goes down without losing an exchange when it
+stops.
 """
 
 from __future__ import annotations
@@ -211,7 +212,8 @@ class ProxyService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop listening, close idle connections, let running exchanges end for as long as the grace lasts, then cut them (B10.2).
+        Stop listening, close idle connections, let running exchanges end for as long as the grace lasts, then cut them
+        (B10.2).
 
         @return: a Deferred that fires when all is done.
         """
@@ -264,8 +266,8 @@ class ProxyService(Service):
             parts.access.close()
         if self._demoPort is not None:
             return maybeDeferred(self._demoPort.stopListening)
-        # Stock transports reset an aborted connection in the next turn, and a process that has ended by then closes it in
-        # order instead, as if what was cut were complete.
+        # Stock transports reset an aborted connection in the next turn, and a process that has ended by then closes it
+        # in order instead, as if what was cut were complete.
         return deferLater(parts.network.reactor, 0)
 
 

@@ -124,7 +124,8 @@ twist revproxy --demo
         self["limits"] = {}
 
     def opt_target(self, value: str) -> None:
-        """Where requests go: http://host:port/base, https://host, host:port, :port, or unix:/path. Several are used in turn."""
+        """Where requests go: http://host:port/base, https://host, host:port, :port, or unix:/path.
+        Several are used in turn."""
         try:
             self["targets"].append(parseTarget(value))
         except ValueError as error:
@@ -139,7 +140,8 @@ twist revproxy --demo
     opt_l = opt_listen
 
     def opt_trust(self, value: str) -> None:
-        """Address or network of a proxy in front whose X-Forwarded-For and X-Request-ID are believed; may be given several times."""
+        """Address or network of a proxy in front whose X-Forwarded-For and X-Request-ID are believed;
+        may be given several times."""
         try:
             self["trusted"].extend(networks([value]))
         except ValueError as error:
@@ -311,8 +313,11 @@ class CommandService(ProxyService):
     def __init__(self, reactor: Any, parts: ServiceParts) -> None:
         super().__init__(parts)
         self._reactor = reactor
+        self._terminated = False
         if parts.tls is not None and not parts.tls.verify:
-            self._log.warn("certificates of https targets are NOT verified (--insecure-upstream): anybody can pose as them")
+            self._log.warn(
+                "certificates of https targets are NOT verified (--insecure-upstream): anybody can pose as them"
+            )
 
     def startService(self) -> None:
         """
@@ -352,7 +357,8 @@ class CommandService(ProxyService):
         """
         The first signal drains, the second cuts (B10.2).
         """
-        if self._stopping is None:
+        if not self._terminated:
+            self._terminated = True
             # Reactor.stop() fires the shutdown trigger, which waits for stopService.
             self._reactor.stop()
         else:

@@ -206,7 +206,9 @@ async def test_tunnelIsCutAtTheEndOfTheGrace(command: Any, origin: Any) -> None:
         await client.ask("GET", "/", ("Connection: Upgrade", "Upgrade: any"))
         upstream = await origin.acceptRequest()
         await upstream.head()
-        await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+        await upstream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
+        )
         await client.head()
         proxy.signal(signal.SIGTERM)
         await until(lambda: b"draining" in proxy.output, "the beginning of the draining")

@@ -66,7 +66,11 @@ async def test_downloadByteByByte(serve: Any, origin: Any, framing: str, size: i
     await client.ask()
     upstream = await origin.accept()
     await upstream.head()
-    field = {"length": f"Content-Length: {size}", "chunked": "Transfer-Encoding: chunked", "close": "X-Framing: none"}[framing]
+    field = {
+        "length": f"Content-Length: {size}",
+        "chunked": "Transfer-Encoding: chunked",
+        "close": "X-Framing: none",
+    }[framing]
     await upstream.send(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n".encode())
     for place in range(size):
         byte = data[place : place + 1]
@@ -142,7 +146,9 @@ async def test_eachChunkAtOnce(serve: Any, origin: Any) -> None:
     await client.ask("GET", "/events")
     upstream = await origin.accept()
     await upstream.head()
-    await upstream.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await upstream.send(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     await client.head()
     for number in range(50):
         event = b"data: %d\n\n" % number

@@ -72,7 +72,11 @@ async def test_verified(serve: Any, secure: Any, authority: Authority, protocol:
     assert (await client.response()).status == 201
     assert (nginx.files / "new").read_bytes() == DATA
     records = await served.settled(3)
-    assert [(record.error, record.reused) for record in records] == [(None, False), (None, True), (None, True)]
+    assert [(record.error, record.reused) for record in records] == [
+        (None, False),
+        (None, True),
+        (None, True),
+    ]
     await served.calm()
 
 

@@ -157,7 +157,9 @@ async def test_earlyHints(serve: Any, origin: Any) -> None:
     upstream = await origin.accept()
     await upstream.request()
     for number in range(3):
-        await upstream.send(b"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n" % number)
+        await upstream.send(
+            b"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n" % number
+        )
         # before anything else is sent
         assert await client.head() == b"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\n\r\n" % number
     await upstream.answer(b"final")
@@ -206,7 +208,9 @@ async def test_trailersOfASmallResponse(serve: Any, origin: Any) -> None:
     await client.ask()
     upstream = await origin.accept()
     await upstream.request()
-    await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 43\r\n\r\n")
+    await upstream.send(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 43\r\n\r\n"
+    )
     response = await client.response()
     assert (response.body, response.trailers) == (b"ok", [(b"x-sum", b"43")])
 
@@ -220,7 +224,9 @@ async def test_upstreamBreaksOffInTheBody(serve: Any, origin: Any) -> None:
         await client.ask()
         upstream = await origin.accept()
         await upstream.request()
-        await upstream.send(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing + (b"3\r\nabc\r\n" if number else b"abc"))
+        await upstream.send(
+            b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing + (b"3\r\nabc\r\n" if number else b"abc")
+        )
         await client.head()
         await (client.upTo(b"abc") if number else client.exactly(3))
         upstream.close()

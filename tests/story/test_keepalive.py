@@ -60,10 +60,14 @@ async def test_pipelinedRequestsInOrder(serve: Any, webServer: Any) -> None:
             requests.append(b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" % number)
         elif number % 4 == 2:
             chunks = b"2\r\nbo\r\n2\r\ndy\r\n0\r\n\r\n"
-            requests.append(b"PUT /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % number + chunks)
+            requests.append(
+                b"PUT /%d HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % number + chunks
+            )
         else:
             requests.append(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
-    requests.append(b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n")
+    requests.append(
+        b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /never HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
     await client.send(b"".join(requests))
     bodies = []
     for _ in range(201):

@@ -42,7 +42,9 @@ async def test_twentyThousandExchanges(serve: Any) -> None:
     told: Counter[str] = Counter()
 
     def observe(record: ExchangeRecord) -> None:
-        told["whole" if record.error is None else f"{record.error.side.value}/{record.error.stage.value}"] += 1
+        told[
+            "whole" if record.error is None else f"{record.error.side.value}/{record.error.stage.value}"
+        ] += 1
 
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         served = serve(f"http://127.0.0.1:{listening.getsockname()[1]}", observer=observe)
@@ -63,7 +65,9 @@ async def test_twentyThousandExchanges(serve: Any) -> None:
         warm, before = sum(told.values()), Census()
         await play(2, EXCHANGES)
         after = Census()
-    assert sum(told.values()) - warm > EXCHANGES * 0.7  # those that were left before their head was complete are none
+    assert (
+        sum(told.values()) - warm > EXCHANGES * 0.7
+    )  # those that were left before their head was complete are none
     assert {"whole", "downstream/send", "downstream/body", "downstream/tunnel", "upstream/body"} <= set(told)
     assert served.site.exchanges == set()
     assert after.descriptors <= before.descriptors
@@ -116,7 +120,9 @@ async def test_noCyclicGarbage(serve: Any, webServer: Any, origin: Any) -> None:
             await client.ask("GET", "/", ("Connection: Upgrade", "Upgrade: any"))
             upstream = await origin.accept()
             await upstream.head()
-            await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+            await upstream.send(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
+            )
             await client.head()
             client.close()
             await upstream.ending()

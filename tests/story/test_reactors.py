@@ -48,7 +48,9 @@ async def test_smoke(command: Any, webServer: Any, origin: Any, reactor: str) ->
         await other.ask("GET", "/", ("Connection: Upgrade", "Upgrade: any"))
         upstream = await origin.acceptRequest()
         assert b"\r\nUpgrade: any\r\n" in await upstream.head()
-        await upstream.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nhi")
+        await upstream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nhi"
+        )
         await other.head()
         assert await other.exactly(2) == b"hi"
         await other.send(b"there")

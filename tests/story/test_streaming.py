@@ -25,7 +25,9 @@ GROWTH = 4 << 20
 KERNEL = 48 << 20
 
 
-async def exchange(number: int, origin: socket.socket, upload: bool, blocks: int, pause: int) -> tuple[str, int]:
+async def exchange(
+    number: int, origin: socket.socket, upload: bool, blocks: int, pause: int
+) -> tuple[str, int]:
     """
     One large body, in either direction, past a reader that stops.
 

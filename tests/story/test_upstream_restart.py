@@ -22,7 +22,9 @@ async def asking(client: Client, statuses: list[int], goOn: list[bool]) -> None:
     while goOn:
         response = await client.get()
         statuses.append(response.status)
-        assert response.body == (b"served" if response.status == 200 else b"%d Bad Gateway\n" % response.status)
+        assert response.body == (
+            b"served" if response.status == 200 else b"%d Bad Gateway\n" % response.status
+        )
 
 
 @pytest_twisted.ensureDeferred
@@ -46,7 +48,9 @@ async def test_restartUnderLoad(serve: Any, webServer: Any) -> None:
         await until(lambda: all(mine[-1] == 502 for mine in each), "the outage to be noticed")
         origin = webServer(answer, origin.number)
         marks = [len(mine) for mine in each]
-        await until(lambda marks=marks: all(len(mine) > mark + 5 for mine, mark in zip(each, marks)), "more responses")
+        await until(
+            lambda marks=marks: all(len(mine) > mark + 5 for mine, mark in zip(each, marks)), "more responses"
+        )
         # what was asked after it came back has been served; the one that was under way may not
         assert [mine[mark + 1 :].count(502) for mine, mark in zip(each, marks)] == [0] * CLIENTS
     goOn.clear()

@@ -57,7 +57,9 @@ def uvicornServer(sock: socket.socket) -> None:
     async def application(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
         if scope["type"] != "http":
             return
-        await send({"type": "http.response.start", "status": 200, "headers": []}) if scope["path"] != "/sum" else None
+        await send({"type": "http.response.start", "status": 200, "headers": []}) if scope[
+            "path"
+        ] != "/sum" else None
         digest, size, more = hashlib.sha256(), 0, True
         while more:
             message = await receive()
@@ -77,7 +79,9 @@ def uvicornServer(sock: socket.socket) -> None:
             last = f"{size} {digest.hexdigest()}".encode()
         await send({"type": "http.response.body", "body": last})
 
-    uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", interface="asgi3")).run([sock])
+    uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", interface="asgi3")).run(
+        [sock]
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,17 @@ class Authority:
         self._openssl = program("openssl")
         self.file, self._key = folder / "ca.pem", folder / "ca.key"
         self._run(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"),
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+            ),
             *("-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"),
             *("-keyout", str(self._key), "-out", str(self.file)),
         )
@@ -36,11 +46,30 @@ class Authority:
         extensions = self._folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={alternative}\n")
         self._run(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"),
+            *(
+                "req",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-subj",
+                f"/CN={name}",
+            ),
             *("-keyout", str(key), "-out", str(request)),
         )
         self._run(
-            *("x509", "-req", "-in", str(request), "-CA", str(self.file), "-CAkey", str(self._key), "-CAcreateserial"),
+            *(
+                "x509",
+                "-req",
+                "-in",
+                str(request),
+                "-CA",
+                str(self.file),
+                "-CAkey",
+                str(self._key),
+                "-CAcreateserial",
+            ),
             *("-days", "2", "-extfile", str(extensions), "-out", str(certificate)),
         )
         return certificate, key

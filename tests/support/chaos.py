@@ -55,7 +55,11 @@ def framed(start: bytes, size: int, chunked: bool) -> bytes:
     """
     if not chunked:
         return b"%bContent-Length: %d\r\n\r\n" % (start, size) + FILL[:size]
-    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (FILL[:size // 2], FILL[: size - size // 2]) if piece]
+    chunks = [
+        b"%x\r\n%b\r\n" % (len(piece), piece)
+        for piece in (FILL[: size // 2], FILL[: size - size // 2])
+        if piece
+    ]
     return start + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n"
 
 
@@ -65,7 +69,9 @@ async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             if b"Upgrade: any" in head:
-                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+                writer.write(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
+                )
                 while piece := await reader.read(65536):
                     writer.write(piece)
                     await writer.drain()
@@ -80,7 +86,10 @@ async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 writer.write(response[:cut])
                 breakOff(writer, bool(cut % 2))
                 return
-            writer.write(response)
+            half = len(response) // 2 + 30
+            writer.write(response[:half])
+            await asyncio.sleep(0.001)  # so that whoever leaves meets a response under way
+            writer.write(response[half:])
             await writer.drain()
             if early:
                 break
@@ -104,7 +113,7 @@ class Chaos:
         while self._left > 0:
             self._left -= 1
             if writer is None or writer.is_closing():
-                reader, writer = await self.connect()
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._number)
             assert reader is not None
             if self._random.random() < 0.05:
                 await self.tunnel(reader, writer)
@@ -114,17 +123,6 @@ class Chaos:
                 writer = None
         if writer is not None:
             writer.close()
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """
-        @return: a connection; some of them take but little at a time, so that responses are still under way when they end.
-        """
-        sock = socket.socket()
-        if self._random.random() < 0.3:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self._number))
-        return await asyncio.open_connection(sock=sock)
 
     async def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """An upgrade, some bytes, and an end of any kind."""

@@ -29,7 +29,11 @@ class Command:
     number = 0
 
     def __init__(
-        self, folder: Path, *arguments: str, twist: Sequence[str] = (), launcher: Sequence[str] = ("-m", "twisted")
+        self,
+        folder: Path,
+        *arguments: str,
+        twist: Sequence[str] = (),
+        launcher: Sequence[str] = ("-m", "twisted"),
     ) -> None:
         """
         @param folder: where its output goes.
@@ -60,7 +64,10 @@ class Command:
 
         @return: itself.
         """
-        await until(lambda: b"has started" in self.output or b"Starting reactor" in self.output or self.ended, "its start")
+        await until(
+            lambda: b"has started" in self.output or b"Starting reactor" in self.output or self.ended,
+            "its start",
+        )
         await until(lambda: _listens.search(self.output) or self.ended, "that it listens")
         found = _listens.search(self.output)
         assert found is not None, self.output.decode()

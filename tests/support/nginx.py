@@ -42,7 +42,9 @@ class Nginx:
     @ivar files: the folder that it serves.
     """
 
-    def __init__(self, folder: Path, server: str = "", listen: Callable[[int], str] = "listen 127.0.0.1:{};".format) -> None:
+    def __init__(
+        self, folder: Path, server: str = "", listen: Callable[[int], str] = "listen 127.0.0.1:{};".format
+    ) -> None:
         """
         @param folder: an empty one.
         @param server: lines for its C{server} section.
@@ -57,7 +59,9 @@ class Nginx:
             self.number = free.getsockname()[1]
         self._configuration = folder / "nginx.conf"
         self._configuration.write_text(
-            _CONFIGURATION.format(folder=folder, listen=listen(self.number), server=server.format(folder=folder))
+            _CONFIGURATION.format(
+                folder=folder, listen=listen(self.number), server=server.format(folder=folder)
+            )
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,7 +72,15 @@ class Nginx:
         @return: itself.
         """
         self._process = subprocess.Popen(
-            [self._program, "-p", str(self.folder), "-c", str(self._configuration), "-e", str(self.folder / "error.log")],
+            [
+                self._program,
+                "-p",
+                str(self.folder),
+                "-c",
+                str(self._configuration),
+                "-e",
+                str(self.folder / "error.log"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -124,9 +124,17 @@ class Line(RawPeer):
                     message.status, message.fields = 101, list(event.headers)
                     break
             elif isinstance(event, h11.Request):
-                message.method, message.target, message.fields = event.method, event.target, list(event.headers)
+                message.method, message.target, message.fields = (
+                    event.method,
+                    event.target,
+                    list(event.headers),
+                )
             elif isinstance(event, h11.Response):
-                message.status, message.reason, message.fields = event.status_code, event.reason, list(event.headers)
+                message.status, message.reason, message.fields = (
+                    event.status_code,
+                    event.reason,
+                    list(event.headers),
+                )
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
@@ -157,7 +165,9 @@ class Client(Line):
         @return: the next response.
         """
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 17)
-        parser.send(h11.Request(method=method, target="/", headers=[("Host", "story.test"), ("Upgrade", "any")]))
+        parser.send(
+            h11.Request(method=method, target="/", headers=[("Host", "story.test"), ("Upgrade", "any")])
+        )
         parser.send(h11.EndOfMessage())
         return await self._message(parser)
 

@@ -45,10 +45,16 @@ async def run(*arguments: str, given: bytes = b"", descriptors: tuple[int, ...] 
     @param given: its standard input.
     @param descriptors: what it inherits besides.
     """
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryFile() as source,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
         source.write(given)
         source.seek(0)
-        process = subprocess.Popen(arguments, stdin=source, stdout=output, stderr=errors, pass_fds=descriptors)
+        process = subprocess.Popen(
+            arguments, stdin=source, stdout=output, stderr=errors, pass_fds=descriptors
+        )
         try:
             # by a clock of its own, as what it does may be much
             end = time.monotonic() + LIMIT

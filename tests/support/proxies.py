@@ -23,7 +23,14 @@ class Served:
     """
 
     def __init__(
-        self, network: Network, director: Any, *, timeouts: Any = None, limits: Any = None, observer: Any = None, **options: Any
+        self,
+        network: Network,
+        director: Any,
+        *,
+        timeouts: Any = None,
+        limits: Any = None,
+        observer: Any = None,
+        **options: Any,
     ) -> None:
         """
         @param director: a director, or a target's address.
@@ -35,7 +42,11 @@ class Served:
             director = TargetDirector(director)
         self.proxy = ReverseProxy(director, reactor=network, timeouts=timeouts, limits=limits, **options)
         self.site = ProxySite(
-            self.proxy, reactor=network, timeouts=timeouts, limits=limits, observers=[observer or self.records.append]
+            self.proxy,
+            reactor=network,
+            timeouts=timeouts,
+            limits=limits,
+            observers=[observer or self.records.append],
         )
         self.port = network.reactor.listenTCP(0, self.site, interface="127.0.0.1", backlog=128)
         self.number = self.port.getHost().port
@@ -63,7 +74,9 @@ class Served:
 
         @return: their records.
         """
-        await until(lambda: len(self.records) >= count, f"{count} settled exchanges, there are {len(self.records)}")
+        await until(
+            lambda: len(self.records) >= count, f"{count} settled exchanges, there are {len(self.records)}"
+        )
         assert len(self.records) == count
         return self.records
 
@@ -73,7 +86,10 @@ class Served:
         """
         await until(lambda: not self.site.exchanges, "the end of all exchanges")
         await until(
-            lambda: all(pool.connections == len(pool.idle) == len(pool.open) and not pool.waiting for pool in self.pools),
+            lambda: all(
+                pool.connections == len(pool.idle) == len(pool.open) and not pool.waiting
+                for pool in self.pools
+            ),
             f"idle pools: {self.pools}",
         )
 

@@ -50,7 +50,9 @@ class _Connection(Protocol):
             elif isinstance(event, h11.EndOfMessage):
                 self.factory.requests += 1
                 self._waiting = maybeDeferred(self.factory.answer, self._request)
-                self._waiting.addCallback(self._answered).addErrback(lambda _: self.transport.abortConnection())
+                self._waiting.addCallback(self._answered).addErrback(
+                    lambda _: self.transport.abortConnection()
+                )
             else:
                 return
 

@@ -182,11 +182,12 @@ class Answerer:
         elif kind == "garbage":
             at = chance.randrange(len(head))
             data = data[:at] + b"\x00" + data[at:]
-        elif kind == "behind":
-            data += b"HTTP/1.1 200 OK\r\nX-Asked: /evil\r\nContent-Length: 4\r\n\r\nevil"
         elif kind == "never":
             data = b""
         self.pieces += [*inPieces(chance, data), *ending]
+        if kind == "behind":
+            # In the same read: what comes when the next request is on its way already is a response to that, for anybody who reads HTTP/1.1.
+            self.pieces[-1] += b"HTTP/1.1 200 OK\r\nX-Asked: /evil\r\nContent-Length: 4\r\n\r\nevil"
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -2,8 +2,8 @@
 """
 Steps 1, 2 and 10: what is refused, and the heads that go on.
 
-The outbound head is drafted before any hook sees it, so that what a hook sets is never taken out again by what a client named in
-C{Connection} (B2.2), and what a client claims about itself never reaches an upstream that believes it (B2.4).
+The outbound head is drafted before any hook sees it, so that what a hook sets is never taken out again by what a client
+named in C{Connection} (B2.2), and what a client claims about itself never reaches an upstream that believes it (B2.4).
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ _isToken = TOKEN.fullmatch
 _isID = re.compile(rb"[\x21-\x7e]{1,256}").fullmatch
 _isTarget = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+").fullmatch
 _NOT_A_DIRECTORS = tuple(
-    name for name, (kind, _) in KNOWN.items() if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, HOP)
+    name
+    for name, (kind, _) in KNOWN.items()
+    if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, HOP)
 )
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -104,7 +106,7 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
     if trusted:
         lines = _withClaims(request)
-        claims = [value for kind, _, name, value, _ in request.fields if kind == FORWARDING and name == b"x-forwarded-for"]
+        claims = [value for _, _, name, value, _ in request.fields if name == b"x-forwarded-for"]
         record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
     trailers = False
     if request.kinds & _LOOKED_AT:
@@ -147,7 +149,8 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
 
 def completeOutbound(outbound: OutboundRequest, request: Request) -> None:
     """
-    Look at what a director has made of the head: framing and hop-by-hop fields are not its business, and Host is an attribute.
+    Look at what a director has made of the head: framing and hop-by-hop fields are not its business, and Host is an
+    attribute.
 
     @param outbound: the draft in the director's hands.
     @param request: what it was made of.
@@ -176,7 +179,8 @@ def _withClaims(request: Request) -> list[bytes]:
     """
     @return: the lines to forward for a trusted peer: what it says about its client stays, in its place.
     """
-    # Who is trusted speaks for X-Forwarded-For, and not for X_Forwarded_For, which it may have let through from anybody.
+    # Who is trusted speaks for X-Forwarded-For, and not for X_Forwarded_For, which it may have let through from
+    # anybody.
     claims = {name for kind, _, name, _, _ in request.fields if kind == FORWARDING and b"_" not in name}
     if not claims:
         return request.forward.copy()
@@ -256,8 +260,8 @@ def answerOf(response: Any) -> Response:
 
 def draftResponse(response: Response, now: float) -> None:
     """
-    Complete the head that goes to the client.  Hop-by-hop fields of an upstream are gone already; user code has no business setting
-    them, nor framing, which is recomputed from the body.  A missing Date is added (RFC 9110 6.6.1).
+    Complete the head that goes to the client.  Hop-by-hop fields of an upstream are gone already; user code has no
+    business setting them, nor framing, which is recomputed from the body.  A missing Date is added (RFC 9110 6.6.1).
 
     @param now: seconds since the epoch.
     """

@@ -2,9 +2,10 @@
 """
 One inbound request and the response it is owed.
 
-An L{Exchange} stands between a server's wire, which knows bytes, and a responder, which knows what to do.  It drives the responder's I{flow}: a
-generator that yields wherever it has to wait, so that its steps can stand in one function from top to bottom.  Resuming a
-generator costs a tenth of a microsecond; a Deferred or a coroutine per step would cost more than the rest of the exchange.
+An L{Exchange} stands between a server's wire, which knows bytes, and a responder, which knows what to do.  It drives
+the responder's I{flow}: a generator that yields wherever it has to wait, so that its steps can stand in one function
+from top to bottom.  Resuming a generator costs a tenth of a microsecond; a Deferred or a coroutine per step would cost
+more than the rest of the exchange.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class ExchangeContext:
         """
         Make the exchange of a request.
 
-        @param downstream: the server side of the wire it came over, an L{IDownstream<twistproxy.interfaces.IDownstream>}.
+        @param downstream: the server side of the wire it came over, an
+            L{IDownstream<twistproxy.interfaces.IDownstream>}.
         """
         return Exchange(self, downstream, request)
 
@@ -79,8 +81,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running", "_tunnel", "_waiting", "outbound", "record",
-        "request", "requestSide", "responseSide", "settled",
+        "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
+        "_tunnel", "_waiting", "outbound", "record", "request", "requestSide", "responseSide", "settled",
     )  # fmt: skip
 
     _log = Logger()
@@ -330,10 +332,11 @@ class Exchange:
 
         @param response: the response; its body may still be coming.  Nothing happens if the client has left meanwhile.
         """
+        body: Any = response.body
         if not self.settled:
             self.run(self._answering(response))
-        elif type(response.body) is not bytes:
-            response.body.stopProducing()
+        elif type(body) is not bytes:
+            body.stopProducing()
 
     def _answering(self, response: Response) -> Flow:
         try:
@@ -450,7 +453,8 @@ class Exchange:
         record.ended = record.clock()
         outbound, self.outbound = self.outbound, None
         if outbound is not None and outbound.carrier is not None:
-            # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given without it.
+            # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given
+            # without it.
             carrier, outbound.carrier = outbound.carrier, None
             self._stop(carrier.abort)
         if self._limit is not None:
@@ -462,8 +466,8 @@ class Exchange:
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=self)
         if record.error is not None:
-            # Its traceback holds the frames that it went through, and these hold the exchange and its connections: without this
-            # nothing of them would be freed before the garbage collector comes.
+            # Its traceback holds the frames that it went through, and these hold the exchange and its connections:
+            # without this nothing of them would be freed before the garbage collector comes.
             record.error.__traceback__ = record.error.__context__ = None
         downstream, self._downstream = self._downstream, None
         downstream.exchangeEnded()

@@ -2,8 +2,8 @@
 """
 Small writes of a response, held for a moment and sent together (Go's C{FlushInterval}; B5.4).
 
-Off by default: an interval trades latency for fewer packets.  A response whose client waits for each piece is never held: server-sent events,
-gRPC, and whatever has no known length.
+Off by default: an interval trades latency for fewer packets.  A response whose client waits for each piece is never
+held: server-sent events, gRPC, and whatever has no known length.
 """
 
 from __future__ import annotations

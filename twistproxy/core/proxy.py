@@ -5,15 +5,15 @@ How one exchange goes through the proxy.  Read this first::
     client --(a)--> proxy --(b)--> upstream
     client <-(d)--- proxy <-(c)--- upstream
 
-     (1) refuse what cannot be carried faithfully       (7) it failed: the error handler answers, if nothing was sent yet
+     (1) refuse what cannot be carried faithfully       (7) it failed: the error handler answers, if it can
      (2) draft the outbound head: strip, Via, id        (8) relay 1xx as they come
      (3) the director decides and rewrites   [hook]     (9) 101: become a tunnel
      (4) answer here, if it returned a response         (10) draft the response head, strip, modify   [hook]
      (5) hand the draft to the transport                (11) pump (c) to (d), then trailers
      (6) pump the request body (a) to (b)               (12) settle exactly once: release, log, measure
 
-L{ProxyFlow} knows interfaces only: nothing of sockets, of twisted.web, or of how an upstream is picked.  Steps 6 and 8 run by themselves
-while step 5 waits: bytes go from producer to consumer and never through the flow.
+L{ProxyFlow} knows interfaces only: nothing of sockets, of twisted.web, or of how an upstream is picked.  Steps 6 and 8
+run by themselves while step 5 waits: bytes go from producer to consumer and never through the flow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.core.draft import UNUSUAL, answerOf, checkResponse, completeOutbound, draftOutbound, draftResponse, refuse
+from twistproxy.core.draft import (
+    UNUSUAL,
+    answerOf,
+    checkResponse,
+    completeOutbound,
+    draftOutbound,
+    draftResponse,
+    refuse,
+)
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange, Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
@@ -96,7 +104,8 @@ class ProxyFlow:
         @param clock: measures the flush interval.
         @param modifyResponse: an L{IResponseModifier<twistproxy.interfaces.IResponseModifier>}, a callable, or C{None}.
         @param errorHandler: an L{IErrorHandler<twistproxy.interfaces.IErrorHandler>}, a callable, or C{None}.
-        @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s or callables; the first is nearest to the client.
+        @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s or callables; the first is nearest to
+            the client.
         @param responseFilters: the same for responses; the first is nearest to the upstream.
         @param wallClock: seconds since the epoch, for Date.
         """
@@ -313,7 +322,10 @@ class ProxyFlow:
             "tries": record.tries,
             "seconds": round(record.clock() - record.started, 6),
         }
-        text = "{method} {target} from {client} failed at {side}/{stage} ({sent} sent) to {upstream!r} after {seconds} s: {reason} [{requestID}]"
+        text = (
+            "{method} {target} from {client} failed at {side}/{stage} ({sent} sent) to {upstream!r} "
+            "after {seconds} s: {reason} [{requestID}]"
+        )
         if isinstance(error, HookFailed) and error.__cause__ is not None:
             cause = error.__cause__
             self._log.failure(text, Failure(cause, type(cause), cause.__traceback__), **fields)

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.core.test_pump -*-
 """
-The request's body on its way from the client to whoever takes it: counted, limited, and its end made known to the exchange.
+The request's body on its way from the client to whoever takes it: counted, limited, and its end made known to the
+exchange.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class FilteredBody:
     """
     A body behind a filter; its length is not known any more.
 
-    The filter is made while the head of its message can still be changed, and writes into this object, which passes everything on
-    to whoever will take the body.
+    The filter is made while the head of its message can still be changed, and writes into this object, which passes
+    everything on to whoever will take the body.
 
     @ivar length: C{None}.
     """
@@ -173,8 +174,8 @@ class FilteredBody:
 @implementer(IBodyConsumer)
 class _Guarded:
     """
-    A user's filter.  What it raises fails the body that it makes, and nothing else (B7.4): it must not reach the connection that brought
-    the bytes.
+    A user's filter.  What it raises fails the body that it makes, and nothing else (B7.4): it must not reach the
+    connection that brought the bytes.
     """
 
     __slots__ = ("_broke", "_filter")

@@ -39,8 +39,8 @@ class ProxyRequest:
 
     def setTarget(self, target: Target | str, preserveHost: bool = False, fence: bool = True) -> None:
         """
-        Send the request to C{target}: its scheme and authority, paths joined with exactly one slash, queries with C{&} (Go's
-        C{SetURL}; B2.6).
+        Send the request to C{target}: its scheme and authority, paths joined with exactly one slash, queries with C{&}
+        (Go's C{SetURL}; B2.6).
 
         @param target: where it goes, or its address as operators write it (L{parseTarget}).
         @param preserveHost: keep the client's Host instead of the target's.

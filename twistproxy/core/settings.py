@@ -18,15 +18,15 @@ class ProxySettings:
 
     @ivar trustedProxies: peers whose forwarding fields and request ids are believed (B2.4).
     @ivar via: the name that the proxy writes into Via, or C{None} to write none.
-    @ivar maxVia: how often a request may have passed this name already before it counts as a loop (B2.10); more than one, because
-        twistproxies of the same name may well stand behind each other.
+    @ivar maxVia: how often a request may have passed this name already before it counts as a loop (B2.10); more than
+        one, because twistproxies of the same name may well stand behind each other.
     @ivar cdnLoop: the name for CDN-Loop (RFC 8586), or C{None} to leave that field alone.
     @ivar rawQuery: forward queries as they came, even those on which parsers disagree (B2.7).
     @ivar strictPaths: refuse encoded slashes, dot segments and NUL in paths (B1.11).
     @ivar allowTrace: forward TRACE (B1.8).
     @ivar maxRequestBody: the largest request body in bytes, C{None} for no limit (B1.10).
-    @ivar flushInterval: how long, in seconds, small writes of a response of known length may be held to be sent together; 0 sends
-        each at once (B5.4).
+    @ivar flushInterval: how long, in seconds, small writes of a response of known length may be held to be sent
+        together; 0 sends each at once (B5.4).
     """
 
     trustedProxies: tuple[Network, ...] = ()

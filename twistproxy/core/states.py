@@ -2,8 +2,8 @@
 """
 The state of an exchange: two enumerations and one table.
 
-Rule 1: everything that decides what may still be sent lives here.  Rule 2: a transition that is not in the table is a bug
-of ours, and raises.  The diagram in the documentation is made from the table.
+Rule 1: everything that decides what may still be sent lives here.  Rule 2: a transition that is not in the table is a
+bug of ours, and raises.  The diagram in the documentation is made from the table.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from twistproxy.message import OutboundRequest, Response
 @implementer(ICallbackTransport)
 class CallbackTransport:
     """
-    Makes an L{ICallbackTransport<twistproxy.interfaces.ICallbackTransport>} of an L{ITransport<twistproxy.interfaces.ITransport>}.
+    Makes an L{ICallbackTransport<twistproxy.interfaces.ICallbackTransport>} of an
+    L{ITransport<twistproxy.interfaces.ITransport>}.
     """
 
     def __init__(self, transport: Any) -> None:
@@ -65,7 +66,8 @@ class _RoundTrip:
             if hasattr(response, "abort"):
                 response.abort()
         elif not isinstance(response, Response):
-            receiver.roundTripFailed(HookFailed(self._name(), f"roundTrip gave {response!r}, not a Response", Sent.SOME))
+            error = HookFailed(self._name(), f"roundTrip gave {response!r}, not a Response", Sent.SOME)
+            receiver.roundTripFailed(error)
         else:
             self._response = response
             receiver.responseReceived(response)

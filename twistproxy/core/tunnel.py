@@ -2,9 +2,9 @@
 """
 After a 101: opaque bytes, both ways.
 
-A tunnel is two bodies, each of which ends with its side's end of file: what the client sends is pumped into the upstream's connection and what
-the upstream sends into the client's.  The end of one closes the write side of the other and leaves the other direction alone (B6.3); the
-failure of one ends both.
+A tunnel is two bodies, each of which ends with its side's end of file: what the client sends is pumped into the
+upstream's connection and what the upstream sends into the client's.  The end of one closes the write side of the other
+and leaves the other direction alone (B6.3); the failure of one ends both.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 """
 The access log: one line per exchange, written in batches.
 
-Records are kept until there are enough of them or a second has passed, and then formatted and written in one go: in the middle
-of an exchange the same formatting takes three times as long, because nothing of it is in the processor's caches.  Whatever a client sent is
-escaped, so that no request can forge a line.
+Records are kept until there are enough of them or a second has passed, and then formatted and written in one go: in the
+middle of an exchange the same formatting takes three times as long, because nothing of it is in the processor's caches.
+Whatever a client sent is escaped, so that no request can forge a line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def escaped(value: bytes) -> bytes:
     """
-    @return: C{value} fit to stand between quotes in a log line: C{\\xNN} for anything else, as Apache and nginx write it.
+    @return: C{value} fit to stand between quotes in a log line: C{\\xNN} for anything else, as Apache and nginx write
+        it.
     """
     if _unsafe(value) is None:
         return value

@@ -16,7 +16,8 @@ from twistproxy.interfaces import IObserver
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-#: Records that are counted together: counting many at a time costs a fraction of counting each in the middle of its exchange.
+#: Records that are counted together: counting many at a time costs a fraction of counting each in the middle of its
+#: exchange.
 BATCH = 64
 
 

@@ -50,7 +50,8 @@ class ProxySite:
         @param clock: seconds, for the records.
         @param limits: the bounds.
         @param timeouts: the limits of time.
-        @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s or callables; told of each exchange that has settled.
+        @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s or callables; told of each exchange that has
+            settled.
         @param scheme: the scheme that clients of this port use.
         """
         told: list[Callable[[ExchangeRecord], None]] = [
@@ -93,7 +94,8 @@ class ProxySite:
 
     def drain(self) -> Deferred[None]:
         """
-        Go down without losing anything: idle connections close, exchanges that run are finished and their connections closed behind them
+        Go down without losing anything: idle connections close, exchanges that run are finished and their connections
+        closed behind them
         (B10.2).  Stop listening first.
 
         @return: a Deferred that fires when the last connection is closed.

@@ -2,7 +2,8 @@
 """
 The connections to one target: idle ones, those at work, and the line for one.
 
-Reuse is last in, first out, so that a burst's surplus goes idle and is closed; the line is first in, first out, so that nobody starves.
+Reuse is last in, first out, so that a burst's surplus goes idle and is closed; the line is first in, first out, so that
+nobody starves.
 """
 
 from __future__ import annotations
@@ -55,7 +56,15 @@ class Pool:
 
     _log = Logger()
 
-    def __init__(self, target: Target, dialer: Any, context: ClientContext, settings: PoolSettings, connectTicks: int, queueTicks: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        dialer: Any,
+        context: ClientContext,
+        settings: PoolSettings,
+        connectTicks: int,
+        queueTicks: int,
+    ) -> None:
         """
         @param target: where the connections lead.
         @param dialer: makes them, an L{IDialer<twistproxy.interfaces.IDialer>}.
@@ -157,8 +166,9 @@ class Pool:
 
     def replay(self, outbound: OutboundRequest, receiver: Any, error: ProxyError) -> bool:
         """
-        A kept connection died before a single response byte came: the upstream had closed it while the request was on its way.  One more
-        try, on a fresh connection, is safe if nothing was sent, or if doing it twice does no harm, and the body is still whole (B8.3).
+        A kept connection died before a single response byte came: the upstream had closed it while the request was on
+        its way.  One more try, on a fresh connection, is safe if nothing was sent, or if doing it twice does no harm,
+        and the body is still whole (B8.3).
 
         @return: whether the request is tried again.
         """

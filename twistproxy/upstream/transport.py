@@ -97,8 +97,8 @@ class PooledTransport:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
         """
-        # Sent as a copy: who carries the request inside is not to be taken for who carries it outside, lest a transport that wraps this
-        # one never hear that it was cancelled.
+        # Sent as a copy: who carries the request inside is not to be taken for who carries it outside, lest a transport
+        # that wraps this one never hear that it was cancelled.
         inner = copy(outbound)
         receiver = _Receiver(inner)
         self.begin(inner, receiver)

@@ -2,8 +2,8 @@
 """
 Message bodies on an HTTP/1.1 connection: reading one off it, and writing one onto it.
 
-Both directions of both roles are the same four cases (RFC 9112 6): a known length, chunks, up to the end of the connection, and opaque
-bytes after a 101, which are a body up to the end of the connection too.
+Both directions of both roles are the same four cases (RFC 9112 6): a known length, chunks, up to the end of the
+connection, and opaque bytes after a 101, which are a body up to the end of the connection too.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class BodyReader:
         """
         Take what the connection has read.
 
-        @return: C{None}, or what stands behind the end of the body, once that has come; the caller then calls L{finished}, when it has
-            put itself in order.
+        @return: C{None}, or what stands behind the end of the body, once that has come; the caller then calls
+            L{finished}, when it has put itself in order.
         @raise MalformedMessage: if its chunks are broken; the caller fails it.
         """
         rest: bytes | None = None
@@ -115,8 +115,8 @@ class BodyReader:
         self._failure = error
         transport, self._transport = self._transport, None
         if self.paused and not self.untilClose:
-            # The connection runs on, even if nobody takes the body before long.  (It can end while it is paused: Twisted's own
-            # TLS delivers all that it has read.)
+            # The connection runs on, even if nobody takes the body before long.  (It can end while it is paused:
+            # Twisted's own TLS delivers all that it has read.)
             self.paused = False
             transport.resumeProducing()
         if self._consumer is not None:
@@ -248,8 +248,8 @@ class BodyWriter:
         """
         Write a piece of the body.
 
-        @raise MalformedMessage: if it is more than the announced length; nothing of it is written, since it would be read as
-            the next message.
+        @raise MalformedMessage: if it is more than the announced length; nothing of it is written, since it would be
+            read as the next message.
         """
         left = self._left
         if left >= 0:
@@ -289,7 +289,8 @@ def chunk(data: bytes) -> bytes:
 @implementer(IBodyConsumer)
 class TunnelSink:
     """
-    What is written here goes out on a connection as it is; the end closes the write side, so that a half-close travels through a tunnel.
+    What is written here goes out on a connection as it is; the end closes the write side, so that a half-close travels
+    through a tunnel.
     """
 
     __slots__ = ("_setProducer", "_transport")

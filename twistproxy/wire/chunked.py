@@ -2,9 +2,9 @@
 """
 The chunked transfer coding, read strictly (RFC 9112 7.1; B1.6).
 
-A chunk is a size of hexadecimal digits, perhaps extensions, CRLF, that many bytes, CRLF.  No sign, no C{0x}, no white space around the size,
-no lone LF, at most sixteen digits; what differs is an error, because there are servers that read it differently.
-Extensions are dropped, as RFC 9112 7.1.1 allows, and bounded.
+A chunk is a size of hexadecimal digits, perhaps extensions, CRLF, that many bytes, CRLF.  No sign, no C{0x}, no white
+space around the size, no lone LF, at most sixteen digits; what differs is an error, because there are servers that read
+it differently. Extensions are dropped, as RFC 9112 7.1.1 allows, and bounded.
 """
 
 from __future__ import annotations

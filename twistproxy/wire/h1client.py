@@ -9,8 +9,9 @@ A connection is in one of five phases::
                      `--101--> TUNNEL
     any --lost, broken, timed out, aborted--> CLOSED
 
-It goes back to its pool I{before} the end of the response is told, so that the client's next request finds it there.  Whatever
-comes that was not asked for ends it: nothing that stands behind one response can become part of another (B5.8).
+It goes back to its pool I{before} the end of the response is told, so that the client's next request finds it there.
+Whatever comes that was not asked for ends it: nothing that stands behind one response can become part of another
+(B5.8).
 """
 
 from __future__ import annotations
@@ -41,20 +42,23 @@ _WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IBodyConsumer, ICarrier)
 class H1Client(Timed):
     """
-    One upstream connection.  Towards its transport it is the producer of what is sent, towards a request's body its consumer.
+    One upstream connection.  Towards its transport it is the producer of what is sent, towards a request's body its
+    consumer.
 
     @ivar reused: whether it has carried a request before the present one.
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_context", "_interims", "_keepAlive", "_outbound", "_owner", "_parser", "_phase", "_producer",
-        "_receiver", "_requestBody", "_response", "_scanned", "_ticks", "_tunnel", "_unsent", "_writable", "_writer", "factory", "reused", "transport",
+        "__weakref__", "_body", "_buffer", "_context", "_interims", "_keepAlive", "_outbound", "_owner",
+        "_parser", "_phase", "_producer", "_receiver", "_requestBody", "_response", "_scanned", "_ticks", "_tunnel",
+        "_unsent", "_writable", "_writer", "factory", "reused", "transport",
     )  # fmt: skip
 
     def __init__(self, context: ClientContext, owner: Any) -> None:
         """
         @param context: what upstream connections have in common.
-        @param owner: the pool; has C{release(connection)}, C{lost(connection)} and C{replay(outbound, receiver, error)}.
+        @param owner: the pool; has C{release(connection)}, C{lost(connection)} and C{replay(outbound, receiver,
+            error)}.
         """
         super().__init__()
         self._context = context
@@ -146,8 +150,9 @@ class H1Client(Timed):
         sent = self._sent()
         self._forget()
         if phase == WAIT:
+            what = "closed the connection without a response" if clean else "reset the connection"
             error = UpstreamError(
-                "the upstream closed the connection without a response" if clean else "the upstream reset the connection",
+                f"the upstream {what}",
                 Stage.WAIT if sent is Sent.ALL else Stage.SEND,
                 sent,
             )
@@ -427,7 +432,8 @@ class H1Client(Timed):
         """
         The response is complete: back to the pool, or close.
 
-        @param rest: what stands behind the response; it belongs to nobody, so the connection cannot be trusted any more.
+        @param rest: what stands behind the response; it belongs to nobody, so the connection cannot be trusted any
+            more.
         """
         self._outbound.carrier = None
         whole = self._requestBody is None and not getattr(self.transport, "unsentBytes", 0)
@@ -460,7 +466,8 @@ class H1Client(Timed):
         """
         Let go of everything that belongs to one exchange.
         """
-        self._outbound = self._receiver = self._response = self._tunnel = self._body = self._writer = self._producer = None
+        self._outbound = self._receiver = self._response = self._tunnel = None
+        self._body = self._writer = self._producer = None
         self._buffer = b""
         self._scanned = self._interims = 0
 

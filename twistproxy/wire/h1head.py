@@ -2,12 +2,12 @@
 """
 HTTP/1.1 heads: split, classify, frame.
 
-The hot path of a proxy is reading heads that look like the last ones.  A head is split into lines, and each line looked up in one bounded
-dictionary of lines that were seen before and found valid; only a new line is validated and classified.  Lines with credentials are
-never remembered.
+The hot path of a proxy is reading heads that look like the last ones.  A head is split into lines, and each line looked
+up in one bounded dictionary of lines that were seen before and found valid; only a new line is validated and
+classified.  Lines with credentials are never remembered.
 
-Our rule is simpler than RFC 9112's: a line ends in CRLF and nothing else, a name is a token followed at once by a colon, and there is no
-line folding.  A lone CR or LF ends up inside a line, where no value may hold it.
+Our rule is simpler than RFC 9112's: a line ends in CRLF and nothing else, a name is a token followed at once by a
+colon, and there is no line folding.  A lone CR or LF ends up inside a line, where no value may hold it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _classify(line: bytes) -> Field:
 
 def _meaning(kind: int, value: bytes) -> Any:
     """
-    Parse the value of a field that decides about framing, persistence or the host: once per line that is remembered, not once per message.
+    Parse the value of a field that decides about framing, persistence or the host: once per line that is remembered,
+    not once per message.
 
     @raise MalformedMessage: if it is invalid, whoever sent it.
     """
@@ -139,7 +140,8 @@ def _scan(lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
 
 def headFault(head: bytes, start: int) -> str | None:
     """
-    Look at an incomplete head for what can never become a good one, so that the sender hears of it now and not when time runs out.
+    Look at an incomplete head for what can never become a good one, so that the sender hears of it now and not when
+    time runs out.
 
     @param head: what has come.
     @param start: where the part begins that was not looked at yet.
@@ -153,8 +155,8 @@ class RequestParser:
     """
     Parses the request heads of one connection.
 
-    Clients repeat themselves: the header block of the last request is kept, and one that is the same to the byte means the same.  It
-    goes with the connection and is never compared with anybody else's.
+    Clients repeat themselves: the header block of the last request is kept, and one that is the same to the byte means
+    the same.  It goes with the connection and is never compared with anybody else's.
     """
 
     __slots__ = ("_block", "_last", "_maxFields")
@@ -212,7 +214,15 @@ def _headOf(request: Request) -> Request:
     """
     @return: a request with the same head.
     """
-    head = Request(request.peer, request.method, request.target, request.minor, request.lines, request.forward, request.fields)
+    head = Request(
+        request.peer,
+        request.method,
+        request.target,
+        request.minor,
+        request.lines,
+        request.forward,
+        request.fields,
+    )
     head.host = request.host
     head.kinds = request.kinds
     head.length = request.length
@@ -358,7 +368,8 @@ class ResponseParser:
     """
     Parses the response heads of one connection.
 
-    As with requests, a head that is the same to the byte as the last one means the same; one that sets a cookie is not kept.
+    As with requests, a head that is the same to the byte as the last one means the same; one that sets a cookie is not
+    kept.
     """
 
     __slots__ = ("_last", "_maxFields")

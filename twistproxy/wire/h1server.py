@@ -9,9 +9,9 @@ A connection is in one of six phases::
                              |--101--> TUNNEL
                              `--settled, cannot be used again--> LINGER --> CLOSED
 
-Requests are served one at a time: what a client sends behind its request is held, unparsed and bounded, until the exchange has
-settled.  A request that cannot be read becomes an exchange like any other, with its C{fault} set, so that one place decides what
-the client gets and one place logs it.
+Requests are served one at a time: what a client sends behind its request is held, unparsed and bounded, until the
+exchange has settled.  A request that cannot be read becomes an exchange like any other, with its C{fault} set, so that
+one place decides what the client gets and one place logs it.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ class H1Server(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange", "_parser", "_persist", "_phase", "_producer", "_request", "_scanned",
-        "_serving", "_unsent", "_writable", "_writer", "factory", "peer", "served", "transport",
+        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange",
+        "_parser", "_persist", "_phase", "_producer", "_request", "_scanned", "_serving", "_unsent", "_writable", "_writer",
+        "factory", "peer", "served", "transport",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -171,7 +172,8 @@ class H1Server(Timed):
 
     def readConnectionLost(self) -> None:
         """
-        End of file.  In a tunnel it travels on; anywhere else a client that half-closes counts as gone, as in Go and nginx (B7.1).
+        End of file.  In a tunnel it travels on; anywhere else a client that half-closes counts as gone, as in Go and
+        nginx (B7.1).
         """
         if self._phase == TUNNEL:
             if self._body is not None:
@@ -211,7 +213,8 @@ class H1Server(Timed):
         self._serving = True
         while data and self._phase == HEAD and self._writable:
             if data[:1] == b"\r" and data[:2] in (b"\r", b"\r\n"):
-                # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be copied 32,768 times
+                # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be
+                # copied 32,768 times
                 if len(data) == 1:
                     self._buffer = data
                     break
@@ -412,8 +415,8 @@ class H1Server(Timed):
 
     def _bodyWithheld(self) -> bool:
         """
-        @return: whether the client may be waiting for a 100, so that nobody can say whether a body will follow the final
-            response or not (RFC 9110 10.1.1).
+        @return: whether the client may be waiting for a 100, so that nobody can say whether a body will follow the
+            final response or not (RFC 9110 10.1.1).
         """
         return any(field[0] == EXPECT for field in self._request.fields)
 
@@ -434,8 +437,8 @@ class H1Server(Timed):
 
     def abort(self) -> None:
         """
-        See L{IDownstream.abort}.  Without its terminal chunk, or short of its length, a body cannot be taken for complete; one
-        that ends with the connection can, unless the connection is reset.
+        See L{IDownstream.abort}.  Without its terminal chunk, or short of its length, a body cannot be taken for
+        complete; one that ends with the connection can, unless the connection is reset.
         """
         if self._phase != CLOSED:
             untilClose = self._writer is not None and self._writer.untilClose
@@ -568,7 +571,8 @@ class H1Server(Timed):
 
     def drain(self) -> None:
         """
-        The port is going down: close if nothing is asked of us.  A connection that has not brought a request yet may have one on its way.
+        The port is going down: close if nothing is asked of us.  A connection that has not brought a request yet may
+        have one on its way.
         """
         if self._phase == HEAD and self.served and not self._buffer:
             self._close()
@@ -581,8 +585,8 @@ class H1Server(Timed):
 
     def _close(self, abort: bool = False) -> None:
         """
-        Close the connection.  If the client may still be sending, only our side at first: closing with unread bytes resets
-        the connection, and the reset overtakes the response (RFC 9112 9.6).
+        Close the connection.  If the client may still be sending, only our side at first: closing with unread bytes
+        resets the connection, and the reset overtakes the response (RFC 9112 9.6).
         """
         phase, self._phase = self._phase, CLOSED
         transport = self.transport
