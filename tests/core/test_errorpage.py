@@ -10,7 +10,16 @@ import pytest
 
 from tests.support.flow import request
 from twistproxy.core.errorpage import errorResponse
-from twistproxy.errors import ClientError, HookFailed, ProxyError, Side, Stage, Unavailable, UpstreamError, UpstreamTimeout
+from twistproxy.errors import (
+    ClientError,
+    HookFailed,
+    ProxyError,
+    Side,
+    Stage,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 SECRET = "10.0.0.7:8081 refused the connection"
 

@@ -192,7 +192,7 @@ def test_jsonFailure() -> None:
 
 def test_formats() -> None:
     """B10.4: the names that the command knows them by."""
-    assert FORMATS == {"combined": CombinedFormat, "json": JSONFormat}
+    assert {"combined": CombinedFormat, "json": JSONFormat} == FORMATS
 
 
 # -- the file

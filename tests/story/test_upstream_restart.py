@@ -49,10 +49,11 @@ async def test_restartUnderLoad(serve: Any, webServer: Any) -> None:
         origin = webServer(answer, origin.number)
         marks = [len(mine) for mine in each]
         await until(
-            lambda marks=marks: all(len(mine) > mark + 5 for mine, mark in zip(each, marks)), "more responses"
+            lambda marks=marks: all(len(mine) > mark + 5 for mine, mark in zip(each, marks, strict=True)),
+            "more responses",
         )
         # what was asked after it came back has been served; the one that was under way may not
-        assert [mine[mark + 1 :].count(502) for mine, mark in zip(each, marks)] == [0] * CLIENTS
+        assert [mine[mark + 1 :].count(502) for mine, mark in zip(each, marks, strict=True)] == [0] * CLIENTS
     goOn.clear()
     for success, result in await running:
         assert success, result

@@ -100,7 +100,7 @@ class Origin:
         """
         for number in range(len(self._lines), len(self._network.dialed)):
             self._lines.append(OriginLine(number, self._network.dialed[number]))
-        return any([self._read(line) for line in self._lines if not line.broken])
+        return sum(self._read(line) for line in self._lines if not line.broken) > 0
 
     def _read(self, line: OriginLine) -> bool:
         data = line.line.take()

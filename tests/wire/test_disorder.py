@@ -190,7 +190,7 @@ class Answerer:
             self.pieces[-1] += b"HTTP/1.1 200 OK\r\nX-Asked: /evil\r\nContent-Length: 4\r\n\r\nevil"
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_disorder(seed: int) -> None:
     """B5.8, B7.4: whatever happens in whatever order, no byte of one exchange gets into another, and nothing is left."""
     chance = random.Random(seed)
@@ -212,7 +212,7 @@ def test_disorder(seed: int) -> None:
                 if chance.random() < 0.7:
                     world.network.run()
         if chance.random() < 0.03:
-            world.network.advance(chance.choice([0.1, 1, 4]))
+            world.network.advance(chance.choice([0.1, 0.3, 2.5]))
     for actor in (*callers, *answerers):
         actor.line.taking = True
     world.network.advance(60)

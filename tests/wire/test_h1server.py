@@ -271,7 +271,7 @@ def test_bodyOfWrongLength(server: Server, said: int) -> None:
     server.answer(Lying(b"hello", said))
     head, _, body = client.take().partition(b"\r\n\r\n")
     assert b"Content-Length: %d" % said in head
-    assert len(body) < said or said == 3 and body == b""
+    assert len(body) < said or (said == 3 and body == b"")
     assert (client.ended, server.exchanges) == ("closed", [])
     [record] = server.records
     assert record.error is not None and record.error.side.value == "internal"

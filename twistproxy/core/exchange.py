@@ -91,7 +91,7 @@ class Exchange:
         self._context = context
         self._downstream = downstream
         self.request = request
-        self.record = record = ExchangeRecord(context.clock, request)
+        self.record = ExchangeRecord(context.clock, request)
         self.outbound: OutboundRequest | None = None
         self.requestSide = _COMPLETE if type(request.body) is bytes else _COMING
         self.responseSide = _NOTHING

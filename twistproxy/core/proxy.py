@@ -55,7 +55,7 @@ from twistproxy.interfaces import (
     IResponder,
     IResponseModifier,
 )
-from twistproxy.message import OutboundRequest, Request, Response, UpstreamResponse
+from twistproxy.message import OutboundRequest, Response, UpstreamResponse
 from twistproxy.rules.framing import hasNoBody
 
 

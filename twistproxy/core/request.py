@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twistproxy.errors import ClientError
 from twistproxy.message import OutboundRequest, Request
 from twistproxy.rules.forwarded import setForwarded, setXForwarded
 from twistproxy.rules.target import climbsOut, joinTarget, parseTarget
-from twistproxy.errors import ClientError
 from twistproxy.upstreams import Target
 
 if TYPE_CHECKING:

@@ -107,7 +107,8 @@ class Dialer:
         return attempt.begin(_OneProtocol(layer).connectBy(self._endpoint(target)), layer, target)
 
     def _endpoint(self, target: Target) -> IStreamClientEndpoint:
-        timeout = self._timeout or 0
+        # None, and not 0, is no limit: 0 is over at once
+        timeout: Any = self._timeout
         endpoint: IStreamClientEndpoint
         if target.socketPath is not None:
             endpoint = UNIXClientEndpoint(self._reactor, target.socketPath, timeout=timeout)

@@ -93,7 +93,7 @@ class TLSConnection:
 
     def makeConnection(self, transport: Any) -> None:
         """
-        See L{IProtocol.makeConnection}: begin the handshake.
+        See C{IProtocol.makeConnection}: begin the handshake.
         """
         self.transport = transport
         if hasattr(transport, "unsentBytes"):
@@ -109,12 +109,12 @@ class TLSConnection:
 
     def connectionMade(self) -> None:
         """
-        See L{IProtocol.connectionMade}.
+        See C{IProtocol.connectionMade}.
         """
 
     def dataReceived(self, data: bytes) -> None:
         """
-        See L{IProtocol.dataReceived}.
+        See C{IProtocol.dataReceived}.
         """
         self._incoming.write(data)
         if self.connected:
@@ -124,7 +124,7 @@ class TLSConnection:
 
     def readConnectionLost(self) -> None:
         """
-        See L{IHalfCloseableProtocol.readConnectionLost}: an end of the stream, by right or not.
+        See C{IHalfCloseableProtocol.readConnectionLost}: an end of the stream, by right or not.
         """
         if not self.connected:
             self._fail(ConnectionLost("closed during the TLS handshake"))
@@ -134,7 +134,7 @@ class TLSConnection:
 
     def writeConnectionLost(self) -> None:
         """
-        See L{IHalfCloseableProtocol.writeConnectionLost}.  The sending side below is never closed by itself.
+        See C{IHalfCloseableProtocol.writeConnectionLost}.  The sending side below is never closed by itself.
         """
 
     def peerHungUp(self, reset: bool) -> None:
@@ -147,7 +147,7 @@ class TLSConnection:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        See L{IProtocol.connectionLost}.
+        See C{IProtocol.connectionLost}.
         """
         wasConnected, self.connected, self.disconnected = self.connected, False, True
         self._reading = False
@@ -498,24 +498,24 @@ class TLSConnection:
 
     def getTcpNoDelay(self) -> bool:
         """
-        See L{ITCPTransport.getTcpNoDelay}.
+        See C{ITCPTransport.getTcpNoDelay}.
         """
         return self.transport.getTcpNoDelay()
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """
-        See L{ITCPTransport.setTcpNoDelay}.
+        See C{ITCPTransport.setTcpNoDelay}.
         """
         self.transport.setTcpNoDelay(enabled)
 
     def getTcpKeepAlive(self) -> bool:
         """
-        See L{ITCPTransport.getTcpKeepAlive}.
+        See C{ITCPTransport.getTcpKeepAlive}.
         """
         return self.transport.getTcpKeepAlive()
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """
-        See L{ITCPTransport.setTcpKeepAlive}.
+        See C{ITCPTransport.setTcpKeepAlive}.
         """
         self.transport.setTcpKeepAlive(enabled)

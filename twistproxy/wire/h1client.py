@@ -106,7 +106,7 @@ class H1Client(Timed):
         phase = self._phase
         if phase == WAIT:
             self._headReceived(data)
-        elif phase == BODY or phase == TUNNEL:
+        elif phase in (BODY, TUNNEL):
             self._bodyReceived(data)
         elif phase == IDLE:
             self._discard()

@@ -29,11 +29,11 @@ from twistproxy.interfaces import IDownstream, IHangUpListener
 from twistproxy.message import Peer, Request, Response, TunnelEnd
 from twistproxy.rules.fields import EXPECT
 from twistproxy.rules.framing import hasNoBody
+from twistproxy.rules.validity import looksHopeless, requestLine
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
 from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1head import RequestParser, headFault
-from twistproxy.rules.validity import looksHopeless, requestLine
 
 HEAD, BUSY, DISCARD, TUNNEL, LINGER, CLOSED = range(6)
 
@@ -79,8 +79,8 @@ class H1Server(Timed):
 
     __slots__ = (
         "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange",
-        "_parser", "_persist", "_phase", "_producer", "_request", "_scanned", "_serving", "_unsent", "_writable", "_writer",
-        "factory", "peer", "served", "transport",
+        "_parser", "_persist", "_phase", "_producer", "_request", "_scanned", "_serving", "_unsent", "_writable",
+        "_writer", "factory", "peer", "served", "transport",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
@@ -140,7 +140,7 @@ class H1Server(Timed):
             self._serve(data)
         elif self._body is not None:
             self._bodyReceived(data)
-        elif phase == BUSY or phase == HEAD:
+        elif phase in (BUSY, HEAD):
             # A client that does not take its responses is not served more of them.
             self._buffer += data
             if len(self._buffer) > self._context.limits.held:
