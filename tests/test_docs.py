@@ -4,6 +4,7 @@ The docs show programs, and a program that is shown has to run.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import socket
 import subprocess
@@ -115,3 +116,13 @@ def test_linksLeadSomewhere(path: str) -> None:
     """Every relative link in a page of Markdown names a file that is there."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (CHECKOUT / path).read_text())
     assert [target for target in targets if not (CHECKOUT / path).parent.joinpath(target).exists()] == []
+
+
+def test_statesAreDrawnFromTheTable() -> None:
+    """The states in the guide are those of the code: run C{python docs/statetables.py} after a change."""
+    path = CHECKOUT / "docs" / "statetables.py"
+    spec = importlib.util.spec_from_file_location("statetables", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.drawn() == module.OUTPUT.read_text()

@@ -148,7 +148,10 @@ HEADS: dict[str, tuple[int, bytes]] = {
     "chunked, chunked": (400, post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n")),
     "chunked and an empty member": (400, post(b"Transfer-Encoding: chunked,", body=b"0\r\n\r\n")),
     "two fields chunked": (400, post(*[b"Transfer-Encoding: chunked"] * 2, body=b"0\r\n\r\n")),
-    "gzip and chunked fields": (501, post(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+    "gzip and chunked fields": (
+        501,
+        post(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+    ),
     "empty coding": (501, post(b"Transfer-Encoding:", body=b"0\r\n\r\n")),
     "coding behind a vertical tab": (400, post(b"Transfer-Encoding: \x0bchunked", body=b"0\r\n\r\n")),
     "TE in HTTP/1.0": (400, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
@@ -532,7 +535,11 @@ def test_ownLimits() -> None:
 def test_trailersWanted(world: World) -> None:
     """B2.3: TE: trailers is kept, with Connection naming it or not, and nothing else of TE."""
     client = world.client()
-    for lines in ([b"TE: trailers"], [b"TE: trailers", b"Connection: TE"], [b"TE: gzip;q=0.5, Trailers", b"Connection: te"]):
+    for lines in (
+        [b"TE: trailers"],
+        [b"TE: trailers", b"Connection: TE"],
+        [b"TE: gzip;q=0.5, Trailers", b"Connection: te"],
+    ):
         client.send(get(*lines))
         assert world.origin.requests[-1][b"te"] == [b"trailers"]
         assert [each.lower() for each in world.origin.requests[-1][b"connection"]] == [b"te"]

@@ -82,7 +82,9 @@ HEADS: dict[str, bytes] = {
     "17 interims": head(status=b"HTTP/1.1 103 Early Hints") * 17 + head(b"Content-Length: 0"),
     "broken interim": head(b"X : y", status=b"HTTP/1.1 103 Early Hints") + head(b"Content-Length: 0"),
     "bare 101": head(status=b"HTTP/1.1 101 Switching Protocols"),
-    "101 not asked for": head(b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols"),
+    "101 not asked for": head(
+        b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols"
+    ),
 }
 
 #: Bodies behind a head that announces chunks.
@@ -336,7 +338,9 @@ def test_slowClientIsNoStall(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "behind", [b"x", b"\r\n", head(b"Content-Length: 4", status=b"HTTP/1.1 200 Evil") + b"evil"], ids=["x", "CRLF", "response"]
+    "behind",
+    [b"x", b"\r\n", head(b"Content-Length: 4", status=b"HTTP/1.1 200 Evil") + b"evil"],
+    ids=["x", "CRLF", "response"],
 )
 @pytest.mark.parametrize(
     "response",
@@ -447,7 +451,9 @@ def test_switchToAnother(world: World, response: bytes) -> None:
 def test_switchInMidRequest(world: World) -> None:
     """B6.2: a 101 before the request is complete is a 502: the rest of the body is no byte of the new protocol."""
     client = ask(world, UPGRADE.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\nhello"))
-    world.upstream().send(head(b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols"))
+    world.upstream().send(
+        head(b"Connection: Upgrade", b"Upgrade: websocket", status=b"HTTP/1.1 101 Switching Protocols")
+    )
     [response] = readResponses(client.take())
     assert (response.status, world.upstream().ended) == (502, "reset")
     failed(world, Stage.WAIT, Sent.SOME)
@@ -495,7 +501,12 @@ def test_noBody(method: bytes, response: bytes, length: list[bytes]) -> None:
         play(world.upstream(), response, way)
         data = client.take()
         [first] = readResponses(data, [method])
-        assert (first.complete, first.body, first[b"content-length"], first[b"transfer-encoding"]) == (True, b"", length, [])
+        assert (first.complete, first.body, first[b"content-length"], first[b"transfer-encoding"]) == (
+            True,
+            b"",
+            length,
+            [],
+        )
         assert data.endswith(b"\r\n\r\n")
         assert world.idle == 1
         world.origin.answer = echo
@@ -557,7 +568,9 @@ def test_interims() -> None:
         client = ask(world)
         hints = [b"Link: </%d.css>" % number for number in range(15)]
         early = b"".join(head(b"Connection: X", b"X: y", hint, status=b"HTTP/1.1 103 Early Hints") for hint in hints)
-        play(world.upstream(), head(status=b"HTTP/1.1 102 Processing") + early + head(b"Content-Length: 2") + b"ok", way)
+        play(
+            world.upstream(), head(status=b"HTTP/1.1 102 Processing") + early + head(b"Content-Length: 2") + b"ok", way
+        )
         responses = readResponses(client.take())
         assert [each.status for each in responses] == [102] + [103] * 15 + [200]
         assert [each.fields for each in responses[1:-1]] == [[(b"link", hint[6:])] for hint in hints]
@@ -601,7 +614,9 @@ def test_sameHeadsAgain(world: World) -> None:
         head(b"X-Forwarded-For: origin", b"Connection: X", b"X: y", b"A: b", b"Content-Length: 2") + b"ok"
     )
     client = world.client()
-    request = b"GET /same HTTP/1.1\r\nHost: a\r\nConnection: X\r\nX: y\r\nTE: trailers\r\nA: b\r\nVia: 1.1 other\r\n\r\n"
+    request = (
+        b"GET /same HTTP/1.1\r\nHost: a\r\nConnection: X\r\nX: y\r\nTE: trailers\r\nA: b\r\nVia: 1.1 other\r\n\r\n"
+    )
     answers = []
     for _ in range(4):
         client.send(request)

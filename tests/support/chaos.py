@@ -1,9 +1,9 @@
 """
 Clients and an origin that break off wherever they like, as a program of its own::
 
-    python -m tests.support.chaos PORT DESCRIPTOR SEED COUNT
+    python -m tests.support.chaos PORT DESCRIPTOR SEED COUNT [CERTIFICATE KEY]
 
-C{PORT} is the proxy's, C{DESCRIPTOR} the origin's listening socket.  Everything that is random is drawn by the client from one
+C{PORT} is the proxy's, C{DESCRIPTOR} the origin's listening socket, which speaks TLS if it is given a certificate.  Everything that is random is drawn by the client from one
 seed and told to the origin in the request's target: the size of the response, its framing, and after how many bytes to break off.
 What neither side breaks off must be right.  Ends with status 0 and a line of counts.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import struct
 import sys
 from collections import Counter
@@ -190,9 +191,9 @@ class Chaos:
             return b""
 
 
-async def main(number: int, descriptor: int, seed: int, count: int) -> None:
+async def main(number: int, descriptor: int, seed: int, count: int, context: ssl.SSLContext | None) -> None:
     """Play it all."""
-    server = await asyncio.start_server(origin, sock=socket.socket(fileno=descriptor))
+    server = await asyncio.start_server(origin, sock=socket.socket(fileno=descriptor), ssl=context)
     chaos = Chaos(number, seed, count)
     await asyncio.gather(*(chaos.client() for _ in range(CLIENTS)))
     print(dict(chaos.counts))
@@ -200,4 +201,8 @@ async def main(number: int, descriptor: int, seed: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:5])))
+    tls = None
+    if sys.argv[5:]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*sys.argv[5:])
+    asyncio.run(main(*map(int, sys.argv[1:5]), tls))

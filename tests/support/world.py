@@ -237,7 +237,12 @@ class World:
             **options,
         )
         self.site = ProxySite(
-            self.proxy, network.wheel, network.clock.seconds, limits=limits, timeouts=timeouts, observers=[self.records.append]
+            self.proxy,
+            network.wheel,
+            network.clock.seconds,
+            limits=limits,
+            timeouts=timeouts,
+            observers=[self.records.append],
         )
 
     def client(self) -> MemoryTransport:

@@ -32,7 +32,7 @@ GOOD = {
     b"5\r\nhello\r\n0\r\n\r\n": (b"hello", []),
     b"5\r\nhello\r\n1\r\n!\r\n000\r\n\r\n": (b"hello!", []),
     b"A\r\n0123456789\r\n00b\r\n0123456789X\r\n0\r\n\r\n": (b"01234567890123456789X", []),
-    b"5;a\r\nhello\r\n0;b=\"\xff;\"\t\r\n\r\n": (b"hello", []),
+    b'5;a\r\nhello\r\n0;b="\xff;"\t\r\n\r\n': (b"hello", []),
     b"2\r\n\r\n\r\n2\r\n0\r\r\n0\r\n\r\n": (b"\r\n0\r", []),
     b"1\r\nx\r\n0\r\nA: b\r\nC:d\r\n\r\n": (b"x", [b"A: b", b"C:d"]),
     b"0\r\nA: b\r\nhost: c\r\nTrailer: X\r\nSet-Cookie: a\r\nX:\r\n\r\n": (b"", [b"A: b", b"X:"]),
@@ -49,7 +49,7 @@ def test_good(data: bytes) -> None:
 
 BAD = [
     b"x", b" ", b"+5", b"-5", b"0x5", b"5 ", b"5\t", b"5\n", b"5\r5", b"5\r\r", b"5;\x00", b"5;\n", b"5;\r;", b"5;\x7f", b";", b"\r\n", b"\n", b"5_0",
-    b"00000000000000000", b"8000000000000000\r\n", b"ffffffffffffffff\r\n", b"5\r\nhellox", b"5\r\nhello\n", b"5\r\nhello\rx", b"5\r\nhello0",
+    b"00000000000000000", b"00000000000000005\r\nhello", b"8000000000000000\r\n", b"ffffffffffffffff\r\n", b"5\r\nhellox", b"5\r\nhello\n", b"5\r\nhello\rx", b"5\r\nhello0",
     b"0\r\nX\r\n\r\n", b"0\r\n: x\r\n\r\n", b"0\r\nX : y\r\n\r\n", b"0\r\nX: y\r\n z\r\n\r\n", b"0\r\n X: y\r\n\r\n", b"0\r\nX: \x00\r\n\r\n", b"0\r\nX: y\n",
     b"0\r\nX: a\rb\r\n\r\n", b"0\r\n\n", b"0\n",
 ]  # fmt: skip
@@ -82,7 +82,11 @@ def test_extensionsAreBounded() -> None:
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [(b"0\r\nX: " + b"a" * 1000, 431), (b"0\r\nX: " + b"a" * 1000 + b"\r\n\r\n", 431), (b"0\r\n" + b"X: y\r\n" * 11 + b"\r\n", 431)],
+    [
+        (b"0\r\nX: " + b"a" * 1000, 431),
+        (b"0\r\nX: " + b"a" * 1000 + b"\r\n\r\n", 431),
+        (b"0\r\n" + b"X: y\r\n" * 11 + b"\r\n", 431),
+    ],
 )
 def test_trailersAreBounded(data: bytes, status: int) -> None:
     """B1.6: trailers have the limits of heads."""

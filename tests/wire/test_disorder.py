@@ -141,7 +141,12 @@ class Answerer:
         while True:
             event = self.parser.next_event()
             if isinstance(event, h11.Request):
-                self.method, self.target, self.body, self.answered = bytes(event.method), bytes(event.target), b"", False
+                self.method, self.target, self.body, self.answered = (
+                    bytes(event.method),
+                    bytes(event.target),
+                    b"",
+                    False,
+                )
                 if self.chance.random() < 0.1:
                     self._answer()
             elif isinstance(event, h11.Data):
@@ -163,7 +168,22 @@ class Answerer:
         self.answered = True
         body = bodyOf(self.target, chance.choice([0, 5, 500, 100_000]))
         head = b"HTTP/1.1 200 OK\r\nX-Asked: %b\r\n" % self.target
-        kind = chance.choice(["length", "length", "length", "chunks", "chunks", "close", "interim", "short", "garbage", "behind", "reset", "never"])
+        kind = chance.choice(
+            [
+                "length",
+                "length",
+                "length",
+                "chunks",
+                "chunks",
+                "close",
+                "interim",
+                "short",
+                "garbage",
+                "behind",
+                "reset",
+                "never",
+            ]
+        )
         ending: list[Any] = []
         if self.method == b"HEAD":
             data = head + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -196,7 +216,16 @@ def test_disorder(seed: int) -> None:
     chance = random.Random(seed)
     world = World(
         pool=PoolSettings(maxIdle=chance.choice([1, 256]), maxConnections=chance.choice([None, 2])),
-        timeouts=Timeouts(requestHead=2, requestBody=3, responseHead=3, responseBody=3, write=3, keepAlive=10, upstreamIdle=5, queue=20),
+        timeouts=Timeouts(
+            requestHead=2,
+            requestBody=3,
+            responseHead=3,
+            responseBody=3,
+            write=3,
+            keepAlive=10,
+            upstreamIdle=5,
+            queue=20,
+        ),
         limits=Limits(discarded=50_000, held=20_000),
     )
     world.network.watching.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import h11
@@ -59,7 +60,9 @@ class Read:
 def withoutFraming(fields: Any) -> list[tuple[bytes, bytes]]:
     """Fields without those of framing."""
     return [
-        (name.lower(), bytes(value)) for name, value in fields if name.lower() not in (b"content-length", b"transfer-encoding")
+        (name.lower(), bytes(value))
+        for name, value in fields
+        if name.lower() not in (b"content-length", b"transfer-encoding")
     ]
 
 
@@ -230,8 +233,10 @@ MORE_LENIENT_REQUESTS: dict[str, Any] = {
         re.search(rb"[\x80-\xff]", ours.start[1]) or re.match(rb"[^ ]+ [^ ]*[\x80-\xff]", data)
     ),
     "Content-Length: 5 and 05 are the same number; one of our own is written": lambda data, ours: sameNumber(data),
-    "a trailer field that is dropped is not interpreted": lambda data, ours: b"0\r\n" in data
-    and re.search(rb"(?i)\r\n0+(;[^\r]*)?\r\n(.*\r\n)*(transfer-encoding|content-length):", data) is not None,
+    "a trailer field that is dropped is not interpreted": lambda data, ours: (
+        b"0\r\n" in data
+        and re.search(rb"(?i)\r\n0+(;[^\r]*)?\r\n(.*\r\n)*(transfer-encoding|content-length):", data) is not None
+    ),
 }
 
 
@@ -243,6 +248,7 @@ def sameNumber(data: bytes) -> bool:
 
 
 # -- pieces of messages
+
 
 def mostly(good: list[bytes], bad: list[bytes], oneIn: int = 25) -> Any:
     """One of C{good}, and now and then one of C{bad}: a message of many pieces shall be valid often enough to be understood."""
@@ -263,12 +269,18 @@ BAD_LINES = [
 ]  # fmt: skip
 ENDINGS = mostly([b"\r\n"], [b"\n", b"\r", b"\r\r\n", b"\r\n ", b"\n\r", b""], 60)
 LINES = st.builds(lambda line, ending: line + ending, mostly(GOOD_LINES, BAD_LINES, 15), ENDINGS)
-METHODS = mostly([b"GET", b"POST", b"POST", b"HEAD", b"OPTIONS", b"get", b"PUT", b"DELETE"], [b"G(T", b"", b" GET", b"G\xe9", b"CONNECT"])
+METHODS = mostly(
+    [b"GET", b"POST", b"POST", b"HEAD", b"OPTIONS", b"get", b"PUT", b"DELETE"],
+    [b"G(T", b"", b" GET", b"G\xe9", b"CONNECT"],
+)
 TARGETS = mostly(
     [b"/", b"/", b"/a?b=c", b"//a", b"/%00", b"http://a/b", b"http://a", b"http://a?b", b"HTTPS://[::1]:80/"],
     [b"*", b"/\x80", b"/a b", b"/\x00", b"/a#b", b"", b"a", b"a:80", b"http://u@a/", b"/\x7f"],
 )
-VERSIONS = mostly([b"HTTP/1.1"] * 5 + [b"HTTP/1.0", b"HTTP/1.2"], [b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"", b"HTTP/1.1 ", b"HTTP/1.10"])
+VERSIONS = mostly(
+    [b"HTTP/1.1"] * 5 + [b"HTTP/1.0", b"HTTP/1.2"],
+    [b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"", b"HTTP/1.1 ", b"HTTP/1.10"],
+)
 LENGTH, CHUNKS, NOTHING = b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b""
 BAD_FRAMINGS = [
     LENGTH + b"Content-Length: 05\r\n", LENGTH + LENGTH, b"content-length:5,5\r\n", LENGTH + CHUNKS, CHUNKS + LENGTH, CHUNKS + CHUNKS,
@@ -297,7 +309,9 @@ FRAMED = st.one_of(
     st.tuples(st.sampled_from([NOTHING, LENGTH, CHUNKS, *BAD_FRAMINGS]), st.one_of(st.just(b"hello"), CHUNKED_BODIES)),
 )
 
-NASTY = st.sampled_from([bytes([each]) for each in b"\r\n\t \x00\x0b\x0c:;,0159afAFxX-+_\x7f\x80\xff\x1b/"] + [b"\r\n", b"\r\n\r\n"])
+NASTY = st.sampled_from(
+    [bytes([each]) for each in b"\r\n\t \x00\x0b\x0c:;,0159afAFxX-+_\x7f\x80\xff\x1b/"] + [b"\r\n", b"\r\n\r\n"]
+)
 
 
 @st.composite
@@ -316,7 +330,18 @@ def mutated(draw: Any, messages: Any) -> bytes:
 
 REQUESTS = st.builds(
     lambda before, method, target, version, ending, host, lines, framed: (
-        before + method + b" " + target + b" " + version + ending + host + b"".join(lines) + framed[0] + b"\r\n" + framed[1]
+        before
+        + method
+        + b" "
+        + target
+        + b" "
+        + version
+        + ending
+        + host
+        + b"".join(lines)
+        + framed[0]
+        + b"\r\n"
+        + framed[1]
     ),
     mostly([b""], [b"\r\n", b"\r\n\r\n", b"\n", b" "]),
     METHODS,
@@ -427,7 +452,7 @@ NOT_FORWARDED = frozenset(
 def compareResponses(data: bytes, method: bytes, eof: bool) -> None:
     """Feed a response in three ways, and compare with h11."""
     ours, _ = byOurClient([data], method, eof)
-    bytewise, reusedBytewise = byOurClient([data[at : at + 1] for at in range(len(data))], method, eof)
+    bytewise, _ = byOurClient([data[at : at + 1] for at in range(len(data))], method, eof)
     if COMPLETE in (ours.outcome, bytewise.outcome):
         assert bytewise == ours
     if not eof:
@@ -452,16 +477,25 @@ def compareResponses(data: bytes, method: bytes, eof: bool) -> None:
 #: What we accept from upstreams and h11 does not, each with its reason.
 MORE_LENIENT_RESPONSES: dict[str, Any] = {
     "Content-Length: 5 and 05 are the same number; one of our own is written": lambda data, ours: sameNumber(data),
-    "a trailer field that is dropped is not interpreted": MORE_LENIENT_REQUESTS["a trailer field that is dropped is not interpreted"],
+    "a trailer field that is dropped is not interpreted": MORE_LENIENT_REQUESTS[
+        "a trailer field that is dropped is not interpreted"
+    ],
 }
 
 RESPONSES = st.builds(
     lambda interim, version, status, reason, ending, lines, framed: (
         interim + version + b" " + status + reason + ending + b"".join(lines) + framed[0] + b"\r\n" + framed[1]
     ),
-    mostly([b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"], [b"\r\n", b" "], 10),
+    mostly(
+        [b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"],
+        [b"\r\n", b" "],
+        10,
+    ),
     mostly([b"HTTP/1.1"] * 5 + [b"HTTP/1.0", b"HTTP/1.2"], [b"HTTP/2.0", b"http/1.1", b"ICY", b""]),
-    mostly([b"200"] * 5 + [b"204", b"304", b"404", b"500", b"599"], [b"600", b"099", b"20", b"2000", b"100", b"103", b"101", b"2x0"]),
+    mostly(
+        [b"200"] * 5 + [b"204", b"304", b"404", b"500", b"599"],
+        [b"600", b"099", b"20", b"2000", b"100", b"103", b"101", b"2x0"],
+    ),
     mostly([b" OK", b"", b" ", b"  ", b" a\tb", b" \xe9"], [b" \x00", b"\tOK", b"OK", b" a\rb", b" \x7f"]),
     ENDINGS,
     st.lists(LINES, max_size=3),
@@ -510,7 +544,7 @@ def test_chunks(body: bytes, cuts: list[int]) -> None:
     ours = chunksByUs([body])
     assert chunksByUs([body[at : at + 1] for at in range(len(body))]) == ours
     at = sorted({0, *(cut for cut in cuts if cut < len(body)), len(body)})
-    assert chunksByUs([body[start:end] for start, end in zip(at, at[1:], strict=False)]) == ours
+    assert chunksByUs([body[start:end] for start, end in pairwise(at)]) == ours
     behind = chunksByUs([body + MARKER])
     if ours[0] == COMPLETE:
         assert behind == (*ours[:3], ours[3] + MARKER)

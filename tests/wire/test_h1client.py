@@ -160,7 +160,12 @@ def failure(receiver: Receiver) -> tuple[Any, ...]:
         (b"POST", b"hello", {}, b"Content-Length: 5\r\n\r\nhello"),
         (b"POST", b"hello", {"chunked": True}, b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
         (b"POST", b"", {"chunked": True}, b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        (b"POST", b"hi", {"trailers": [b"A: b", b"C: d"]}, b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\nC: d\r\n\r\n"),
+        (
+            b"POST",
+            b"hi",
+            {"trailers": [b"A: b", b"C: d"]},
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\nC: d\r\n\r\n",
+        ),
         (b"POST", BytesBody(b"hello"), {}, b"Content-Length: 5\r\n\r\nhello"),
         (b"POST", BytesBody(b""), {}, b"Content-Length: 0\r\n\r\n"),
         (b"POST", BytesBody(b"hello"), {"chunked": True}, b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
@@ -193,7 +198,9 @@ def test_streamedRequest(upstream: Upstream) -> None:
     assert upstream.idle == 1
 
 
-@pytest.mark.parametrize(("length", "pieces"), [(10, [b"hello"]), (3, [b"hello"]), (7, [b"hello", b"hello"]), (0, [b"h"])])
+@pytest.mark.parametrize(
+    ("length", "pieces"), [(10, [b"hello"]), (3, [b"hello"]), (7, [b"hello", b"hello"]), (0, [b"h"])]
+)
 def test_requestOfWrongLength(upstream: Upstream, length: int, pieces: list[bytes]) -> None:
     """B4.5: a body that is not as long as announced resets the request; not a byte too many is written."""
     upload = Upload(length)
@@ -425,7 +432,9 @@ def test_staleConnection(upstream: Upstream, how: str) -> None:
     assert (receiver.told, failure(receiver)) == (["failed"], (Side.UPSTREAM, Stage.WAIT, Sent.ALL, None))
 
 
-@pytest.mark.parametrize("first", [b"H", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 103 Hi\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP"])
+@pytest.mark.parametrize(
+    "first", [b"H", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 103 Hi\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP"]
+)
 def test_notStale(upstream: Upstream, first: bytes) -> None:
     """B8.3: once a byte of the response has come, the upstream has seen the request, and it is not sent again."""
     reused(upstream)
@@ -436,7 +445,10 @@ def test_notStale(upstream: Upstream, first: bytes) -> None:
     assert failure(receiver) == (Side.UPSTREAM, Stage.WAIT, Sent.ALL, None)
 
 
-@pytest.mark.parametrize(("method", "body", "sent"), [(b"POST", b"", Sent.ALL), (b"POST", Upload(10), Sent.SOME), (b"PUT", Upload(10), Sent.SOME)])
+@pytest.mark.parametrize(
+    ("method", "body", "sent"),
+    [(b"POST", b"", Sent.ALL), (b"POST", Upload(10), Sent.SOME), (b"PUT", Upload(10), Sent.SOME)],
+)
 def test_notReplayed(upstream: Upstream, method: bytes, body: Any, sent: Sent) -> None:
     """B8.3: neither is what is not idempotent, nor what has lost a part of its body; and it is said how much was sent."""
     reused(upstream)
@@ -573,7 +585,10 @@ def test_responseBody(upstream: Upstream) -> None:
     upstream.network.advance(59)
     assert receiver.told == [200, b"x"]
     upstream.network.advance(1.3)
-    assert (receiver.told, failure(receiver)) == ([200, b"x", "broken"], (Side.UPSTREAM, Stage.BODY, Sent.ALL, "responseBody"))
+    assert (receiver.told, failure(receiver)) == (
+        [200, b"x", "broken"],
+        (Side.UPSTREAM, Stage.BODY, Sent.ALL, "responseBody"),
+    )
 
 
 def test_pausedBody(upstream: Upstream) -> None:
@@ -631,7 +646,13 @@ def test_noTimeouts() -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [OK, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", b"nonsense\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", b""],
+    [
+        OK,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        b"nonsense\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        b"",
+    ],
     ids=["good", "short", "nonsense", "broken chunks", "nothing"],
 )
 def test_nothingIsKept(response: bytes) -> None:
@@ -675,7 +696,9 @@ def test_pipelinedClientsShareNothing() -> None:
     world = World(pool=PoolSettings(maxConnections=2))
     clients = [world.client() for _ in range(6)]
     requests = [
-        b"".join(b"POST /%d/%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n%03d" % (one, two, two) for two in range(5))
+        b"".join(
+            b"POST /%d/%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n%03d" % (one, two, two) for two in range(5)
+        )
         for one in range(6)
     ]
     for at in range(max(map(len, requests))):
@@ -683,7 +706,9 @@ def test_pipelinedClientsShareNothing() -> None:
             client.queue(request[at : at + 1])
     world.network.run()
     for one, client in enumerate(clients):
-        assert [each.body for each in readResponses(client.take())] == [b"you asked for /%d/%d" % (one, two) for two in range(5)]
+        assert [each.body for each in readResponses(client.take())] == [
+            b"you asked for /%d/%d" % (one, two) for two in range(5)
+        ]
     assert {(target, body) for _, target, body in world.origin.whole} == {
         (b"/%d/%d" % (one, two), b"%03d" % two) for one in range(6) for two in range(5)
     }

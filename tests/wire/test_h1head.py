@@ -38,12 +38,25 @@ def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", method: bytes = b
         ([b"x: 1", b"Connection: X", b"connection: ,, Y", b"Y: 3", b"Z: 4"], [b"Z: 4"]),
         ([b"Connection: Host, Content-Length", b"Content-Length: 0"], []),
         (
-            [b"Keep-Alive: 5", b"Proxy-Connection: close", b"Proxy-Authorization: x", b"TE: gzip", b"Trailer: X", b"Upgrade: x"],
+            [
+                b"Keep-Alive: 5",
+                b"Proxy-Connection: close",
+                b"Proxy-Authorization: x",
+                b"TE: gzip",
+                b"Trailer: X",
+                b"Upgrade: x",
+            ],
             [],
         ),
         ([b"Transfer-Encoding: chunked", b"HTTP2-Settings: x", b"Proxy-Authenticate: x"], []),
-        ([b"X-Forwarded-For: evil", b"x_forwarded_for: evil", b"Forwarded: evil", b"X-Real-IP: evil", b"X: y"], [b"X: y"]),
-        ([b"Authorization: me", b"Cookie: a", b"Via: 1.1 x", b"Expect: 100-continue"], [b"Authorization: me", b"Cookie: a", b"Via: 1.1 x", b"Expect: 100-continue"]),
+        (
+            [b"X-Forwarded-For: evil", b"x_forwarded_for: evil", b"Forwarded: evil", b"X-Real-IP: evil", b"X: y"],
+            [b"X: y"],
+        ),
+        (
+            [b"Authorization: me", b"Cookie: a", b"Via: 1.1 x", b"Expect: 100-continue"],
+            [b"Authorization: me", b"Cookie: a", b"Via: 1.1 x", b"Expect: 100-continue"],
+        ),
         ([b"Content-Length-X: 5", b"X-Host: a", b"Hosts: b"], [b"Content-Length-X: 5", b"X-Host: a", b"Hosts: b"]),
     ],
 )
@@ -69,7 +82,11 @@ def test_forwardedLines(lines: list[bytes], forwarded: list[bytes]) -> None:
         (b"GET / HTTP/1.1", [b"Connection: upgrade", b"Upgrade: a/1, b"], {"upgrade": b"a/1, b"}),
         (b"GET / HTTP/1.1", [b"Connection: upgrade", b"Upgrade: a", b"Upgrade: b"], {"upgrade": b"a, b"}),
         (b"GET / HTTP/1.1", [b"Connection: upgrade", b"Upgrade: h2c, a"], {"upgrade": b"a"}),
-        (b"GET / HTTP/1.1", [b"Connection: upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x"], {"upgrade": None}),
+        (
+            b"GET / HTTP/1.1",
+            [b"Connection: upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x"],
+            {"upgrade": None},
+        ),
         (b"GET / HTTP/1.1", [b"Upgrade: a"], {"upgrade": None}),
         (b"GET / HTTP/1.0", [b"Connection: upgrade", b"Upgrade: a"], {"upgrade": None}),
         (b"GET http://b:81/c HTTP/1.1", [], {"target": b"/c", "host": b"b:81"}),
@@ -91,7 +108,21 @@ def test_sameBlockAgain() -> None:
         b"GET /1 HTTP/1.1", b"POST /2 HTTP/1.1", b"GET /3 HTTP/1.0", b"GET /4 HTTP/1.1", b"GET http://b/5 HTTP/1.1", b"GET /6 HTTP/1.1",
         b"CONNECT c:1 HTTP/1.1", b"GET /7 HTTP/1.1",
     ]  # fmt: skip
-    names = ("method", "target", "minor", "host", "length", "upgrade", "keepAlive", "lines", "forward", "fields", "kinds", "body", "fault")
+    names = (
+        "method",
+        "target",
+        "minor",
+        "host",
+        "length",
+        "upgrade",
+        "keepAlive",
+        "lines",
+        "forward",
+        "fields",
+        "kinds",
+        "body",
+        "fault",
+    )
     for head in heads:
         again, alone = parser.parse(head + block, PEER), parseRequest(head + block, PEER, 128)
         assert {name: getattr(again, name) for name in names} == {name: getattr(alone, name) for name in names}
@@ -111,7 +142,17 @@ def test_nothingIsShared() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"X", b"X : y", b"X: \x00", b"Content-Length: x", b"Transfer-Encoding: x", b"Host: b", b"Host: b c", b"Connection: \x01"]
+    "bad",
+    [
+        b"X",
+        b"X : y",
+        b"X: \x00",
+        b"Content-Length: x",
+        b"Transfer-Encoding: x",
+        b"Host: b",
+        b"Host: b c",
+        b"Connection: \x01",
+    ],
 )
 def test_badIsNotRemembered(bad: bytes) -> None:
     """B1.3: what was refused once is refused again, and leaves nothing behind for a good head."""
@@ -133,7 +174,13 @@ def test_nameWithoutColon() -> None:
 def test_credentialsAreNotRemembered() -> None:
     """DESIGN 5: no line with credentials or cookies is kept beyond its connection."""
     h1head._lines.clear()
-    secret = [b"Authorization: Basic secret", b"cookie: secret", b"Proxy-Authorization: secret", b"X-API-Key: secret", b"X-Auth-Token: secret"]
+    secret = [
+        b"Authorization: Basic secret",
+        b"cookie: secret",
+        b"Proxy-Authorization: secret",
+        b"X-API-Key: secret",
+        b"X-Auth-Token: secret",
+    ]
     request(*secret, b"X: y")
     response(b"Set-Cookie: secret", b"Y: z")
     assert [line for line in h1head._lines if b"secret" in line] == []
@@ -171,11 +218,20 @@ def test_fieldsAreCounted() -> None:
     ("lines", "forwarded"),
     [
         ([b"b: 1", b"Set-Cookie: a", b"A:2", b"Set-Cookie: b"], [b"b: 1", b"Set-Cookie: a", b"A:2", b"Set-Cookie: b"]),
-        ([b"Connection: X, close", b"X: 1", b"Y: 2", b"Keep-Alive: 5", b"Trailer: Z", b"Upgrade: u", b"TE: x"], [b"Y: 2"]),
+        (
+            [b"Connection: X, close", b"X: 1", b"Y: 2", b"Keep-Alive: 5", b"Trailer: Z", b"Upgrade: u", b"TE: x"],
+            [b"Y: 2"],
+        ),
         ([b"Content-Length: 5", b"Proxy-Authenticate: x", b"Proxy-Connection: y", b"Date: now"], [b"Date: now"]),
         # a client claims these about itself; in a response they are the upstream's own
-        ([b"X-Forwarded-For: a", b"Connection: X", b"X: y", b"X-Request-ID: b", b"x_real_ip: c"], [b"X-Forwarded-For: a", b"X-Request-ID: b", b"x_real_ip: c"]),
-        ([b"WWW-Authenticate: x", b"Server: y", b"X: \x80\xff"], [b"WWW-Authenticate: x", b"Server: y", b"X: \x80\xff"]),
+        (
+            [b"X-Forwarded-For: a", b"Connection: X", b"X: y", b"X-Request-ID: b", b"x_real_ip: c"],
+            [b"X-Forwarded-For: a", b"X-Request-ID: b", b"x_real_ip: c"],
+        ),
+        (
+            [b"WWW-Authenticate: x", b"Server: y", b"X: \x80\xff"],
+            [b"WWW-Authenticate: x", b"Server: y", b"X: \x80\xff"],
+        ),
     ],
 )
 def test_forwardedResponseLines(lines: list[bytes], forwarded: list[bytes]) -> None:
@@ -216,7 +272,20 @@ def test_sameResponseAgain() -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: X\r\nX: y\r\nContent-Length: 5\r\nA: b"
     for method in (b"GET", b"HEAD", b"GET", b"HEAD"):
         again, alone = parser.parse(head, method, None), parseResponse(head, method, None, 200)
-        for name in ("status", "reason", "minor", "lines", "length", "chunked", "keepAlive", "contentLength", "dated", "upgrade", "body", "trailers"):
+        for name in (
+            "status",
+            "reason",
+            "minor",
+            "lines",
+            "length",
+            "chunked",
+            "keepAlive",
+            "contentLength",
+            "dated",
+            "upgrade",
+            "body",
+            "trailers",
+        ):
             assert (name, getattr(again, name)) == (name, getattr(alone, name))
         # what is done to the one is not done to the next
         again.headers.set("A", "c")
@@ -273,7 +342,9 @@ def test_headFault(head: bytes, start: int, fault: bool) -> None:
 
 def test_trailers() -> None:
     """B4.6: which trailers may go on."""
-    block = b"A: b\r\nHost: c\r\nContent-Length: 5\r\nC:d\r\nTE: x\r\nX-Forwarded-For: y\r\nx_forwarded_for: z\r\nVia: v"
+    block = (
+        b"A: b\r\nHost: c\r\nContent-Length: 5\r\nC:d\r\nTE: x\r\nX-Forwarded-For: y\r\nx_forwarded_for: z\r\nVia: v"
+    )
     assert parseTrailers(block, 10) == [b"A: b", b"C:d"]
     assert parseTrailers(b"", 0) == []
     with pytest.raises(MalformedMessage):

@@ -47,7 +47,11 @@ class Server:
         self.records: list[ExchangeRecord] = []
         self.respond = respond or self.exchanges.append
         self.site = ProxySite(
-            lambda exchange: self.respond(exchange), network.wheel, network.clock.seconds, observers=[self.records.append], **options
+            lambda exchange: self.respond(exchange),
+            network.wheel,
+            network.clock.seconds,
+            observers=[self.records.append],
+            **options,
         )
 
     def client(self) -> MemoryTransport:
@@ -140,6 +144,17 @@ def test_clientThatDoesNotTakeItsResponses() -> None:
     server.network.end()
 
 
+def test_clientThatNeverTakesItsResponses() -> None:
+    """B9: nor is what it has sent meanwhile taken for a slow head: it is closed as idle, and cut off as it takes nothing even then."""
+    server = Server(lambda exchange: exchange.answer(Response(200, body=b"x" * 100_000)))
+    client = server.client()
+    client.taking = False
+    client.send(get(b"/") * 20)
+    server.network.advance(300)
+    assert (client.ended, [record.status for record in server.records]) == ("reset", [200] * 3)
+    server.network.end()
+
+
 def test_badRequestWaitsItsTurn(server: Server) -> None:
     """B8.1: a bad request behind a good one is refused when its turn comes."""
     client = server.client()
@@ -197,9 +212,7 @@ def test_manyEmptyLines(server: Server) -> None:
         (b"1.2", [], [], True),
     ],
 )
-def test_persistence(
-    server: Server, version: bytes, lines: list[bytes], says: list[bytes], stays: bool
-) -> None:
+def test_persistence(server: Server, version: bytes, lines: list[bytes], says: list[bytes], stays: bool) -> None:
     """B8.1: who keeps a connection, and what is said about it; nothing behind a request that closes is served."""
     client = server.client()
     client.send(get(b"/1", *lines, version=version) + get(b"/2"))
