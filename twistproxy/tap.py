@@ -100,14 +100,14 @@ twist revproxy --demo
     ]
 
     optParameters = [
-        ["grace", "g", 30.0, "Seconds that running exchanges may take after SIGTERM.", float],
+        ["grace", "g", 30.0, "Seconds that running exchanges may take after SIGTERM."],
         ["access-log", "a", "-", "File for the access log, - for standard output; reopened on SIGUSR1."],
         ["access-format", None, "combined", "Format of the access log: combined or json."],
         ["host", None, None, "Send this Host upstream, whatever the client's and the target's are."],
         ["via", None, "twistproxy", "Name for the Via field; 'none' writes no Via."],
-        ["max-body", None, None, "Largest request body in bytes; more gets 413.", int],
-        ["max-connections", None, None, "Connections per target; more requests wait in line.", int],
-        ["flush-interval", None, 0.0, "Seconds for which small writes of a sized response may be held.", float],
+        ["max-body", None, None, "Largest request body in bytes; more gets 413."],
+        ["max-connections", None, None, "Connections per target; more requests wait in line."],
+        ["flush-interval", None, 0.0, "Seconds for which small writes of a sized response may be held."],
         ["upstream-ca", None, None, "File of the CA certificates (PEM) that https targets are verified with."],
         ["upstream-cert", None, None, "File of the client certificate (PEM) for https targets."],
         ["upstream-key", None, None, "File of its private key (PEM)."],
@@ -192,11 +192,29 @@ twist revproxy --demo
             raise usage.UsageError("--preserve-host and --host exclude each other; leave one out")
         if self["upstream-key"] and not self["upstream-cert"]:
             raise usage.UsageError("--upstream-key needs --upstream-cert")
-        for name, least in (("grace", 0), ("max-body", 0), ("max-connections", 1), ("flush-interval", 0)):
-            if self[name] is not None and not least <= self[name] < MOST:
-                raise usage.UsageError(f"--{name} {self[name]}: must be a number, and at least {least}")
+        self._number("grace", float, 0)
+        self._number("flush-interval", float, 0)
+        self._number("max-body", int, 0)
+        self._number("max-connections", int, 1)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
+
+
+    def _number(self, name: str, kind: type[int] | type[float], least: int) -> None:
+        """
+        Take an option for a number.  Twisted's own coercion says neither which option is meant nor what to write.
+        """
+        given = self[name]
+        if given is None:
+            return
+        try:
+            value = kind(given)
+        except ValueError:
+            value = -1
+        if not least <= value < MOST:
+            sort = "a whole number" if kind is int else "a number"
+            raise usage.UsageError(f"--{name} {given}: write {sort}, at least {least}")
+        self[name] = value
 
 
 def _exit(status: int, text: str) -> NoReturn:

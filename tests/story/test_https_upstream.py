@@ -5,6 +5,8 @@ Story: upstreams behind TLS, with an authority of our own, and behind UNIX socke
 from __future__ import annotations
 
 import hashlib
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tests.net.peers import until
 from tests.support.certificates import Authority
 from tests.support.nginx import Nginx
 from tests.support.peers import Client
+from tests.support.volume import Worker, blocking
 from twistproxy.deadlines import Timeouts
 from twistproxy.errors import Stage
 from twistproxy.net.tls import TLSSettings
@@ -155,6 +158,68 @@ async def test_leavesDuringTheHandshake(serve: Any, origin: Any) -> None:
     left, late = await served.settled(2)
     assert (left.status, late.error.timeout, late.error.stage) == (499, "tlsHandshake", Stage.TLS)
     await served.calm()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest_twisted.ensureDeferred
+async def test_tunnelOverTLS(serve: Any, authority: Authority, version: ssl.TLSVersion) -> None:
+    """B6.1, B6.3: upgrades work over TLS, and a half-close travels as a close-notify."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = version
+    context.load_cert_chain(*authority.certificate("tunnel", "IP:127.0.0.1"))
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def play(_: Worker) -> None:
+            with context.wrap_socket(blocking(sock=listening.accept()[0]), server_side=True) as sock:
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nhi")
+                while piece := sock.recv(65536):
+                    received.append(piece)
+                sock.sendall(DATA)
+                sock.unwrap().close()
+
+        target = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        served = serve(target, tls=TLSSettings(caFile=str(authority.file)))
+        upstream = Worker(play)
+        client = served.client()
+        await client.ask("GET", "/", ("Connection: Upgrade", "Upgrade: any"))
+        await client.head()
+        assert await client.exactly(2) == b"hi"
+        await client.send(b"question")
+        client.halfClose()
+        assert await client.exactly(len(DATA)) == DATA
+        assert await client.ending() == "closed"
+        await upstream.done()
+    assert b"".join(received) == b"question"
+    [record] = await served.settled()
+    assert record.error is None
+    await served.calm()
+
+
+@pytest_twisted.ensureDeferred
+async def test_upstreamSaysGoodbye(serve: Any, authority: Authority) -> None:
+    """B8.2: an upstream that ends an idle connection with a close-notify, and waits for ours, gets it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.certificate("goodbye", "IP:127.0.0.1"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def play(_: Worker) -> None:
+            with context.wrap_socket(blocking(sock=listening.accept()[0]), server_side=True) as sock:
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                sock.unwrap().close()  # waits for the proxy's close-notify
+
+        target = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        served = serve(target, tls=TLSSettings(caFile=str(authority.file)))
+        upstream = Worker(play)
+        assert (await served.client().get()).status == 200
+        await upstream.done()
+        await until(lambda: not any(pool.connections for pool in served.pools), "the end of the connection")
 
 
 @pytest_twisted.ensureDeferred

@@ -1,149 +1,20 @@
 """
-The client side of a connection: what is written, who may be reused, who is told what, and time.
+The client side of a connection: what is written, who may be reused, who is told what, and what is left.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 from weakref import ref
 
 import pytest
 
-from tests.support.memory import MemoryNetwork, MemoryTransport
+from tests.support.wire import OK, Receiver, Upload, Upstream, failure, reused
 from tests.support.world import World, echo, outboundRequest, readResponses
 from twistproxy.body import BytesBody
-from twistproxy.deadlines import Timeouts
-from twistproxy.errors import ProxyError, Sent, Side, Stage
-from twistproxy.message import OutboundRequest
+from twistproxy.errors import Sent, Side, Stage
 from twistproxy.upstream.pool import PoolSettings
-from twistproxy.upstream.transport import PooledTransport
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class Receiver:
-    """
-    Is told what becomes of a request, and takes the response's body.
-
-    @ivar told: everything, in order.
-    """
-
-    def __init__(self, deliver: bool = True) -> None:
-        self.told: list[Any] = []
-        self.response: Any = None
-        self.error: Any = None
-        self.producer: Any = None
-        self._deliver = deliver
-
-    def informationalReceived(self, response: Any) -> None:
-        self.told.append(response.status)
-
-    def responseReceived(self, response: Any) -> None:
-        self.response = response
-        self.told.append(response.status)
-        if isinstance(response.body, bytes):
-            self.told.append(response.body)
-        elif self._deliver:
-            response.body.deliver(self)
-
-    def roundTripFailed(self, error: ProxyError) -> None:
-        self.error = error
-        self.told.append("failed")
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def write(self, data: bytes) -> None:
-        self.told.append(data)
-
-    def finish(self, trailers: list[bytes]) -> None:
-        self.told.append(trailers)
-
-    def fail(self, error: ProxyError) -> None:
-        self.error = error
-        self.told.append("broken")
-
-
-class Upload:
-    """
-    A request's body that comes as the test says.
-
-    @ivar events: what its consumer did to it.
-    """
-
-    def __init__(self, length: int | None) -> None:
-        self.length = length
-        self.consumer: Any = None
-        self.events: list[str] = []
-
-    def deliver(self, consumer: Any) -> None:
-        self.consumer = consumer
-        consumer.registerProducer(self, True)
-
-    def pauseProducing(self) -> None:
-        self.events.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.events.append("resume")
-
-    def stopProducing(self) -> None:
-        self.events.append("stop")
-
-
-class Upstream:
-    """A pool whose connections lead to the test."""
-
-    def __init__(self, **options: Any) -> None:
-        self.network = MemoryNetwork()
-        self.transport = PooledTransport(self.network, self.network.wheel, **options)
-
-    def ask(
-        self, body: Any = b"", method: bytes = b"GET", deliver: bool = True, **attributes: Any
-    ) -> tuple[OutboundRequest, Receiver]:
-        """Send a request."""
-        outbound = outboundRequest(method, body=body)
-        for name, value in attributes.items():
-            setattr(outbound, name, value)
-        receiver = Receiver(deliver)
-        self.transport.begin(outbound, receiver)
-        self.network.run()
-        return outbound, receiver
-
-    @property
-    def line(self) -> MemoryTransport:
-        """The latest connection."""
-        return self.network.dialed[-1]
-
-    @property
-    def idle(self) -> int:
-        """How many connections wait for reuse."""
-        return sum(len(pool.idle) for pool in self.transport.pools.values())
-
-    def run(self) -> None:
-        """Let things happen."""
-        self.network.run()
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    """An upstream, of which nothing is left."""
-    upstream = Upstream()
-    yield upstream
-    upstream.network.end()
-    for pool in upstream.transport.pools.values():
-        assert (pool.connections, pool.idle, pool.open) == (0, [], set())
-
-
-def failure(receiver: Receiver) -> tuple[Any, ...]:
-    """How a request failed."""
-    error = receiver.error
-    return error.side, error.stage, error.sent, error.timeout
-
 
 # -- what is written
 
@@ -410,14 +281,6 @@ def test_pausedInItsLastPiece(upstream: Upstream) -> None:
 # -- reuse
 
 
-def reused(upstream: Upstream) -> None:
-    """Make a connection that has carried a request."""
-    upstream.ask()
-    upstream.line.send(OK)
-    upstream.line.take()
-    assert upstream.idle == 1
-
-
 @pytest.mark.parametrize("how", ["EOF", "reset"])
 def test_staleConnection(upstream: Upstream, how: str) -> None:
     """B8.3: a kept connection that ends before a single response byte costs one more try, on a fresh one, and only one."""
@@ -532,113 +395,6 @@ def test_lateBody(upstream: Upstream) -> None:
     client.send(b"world")
     assert world.origin.whole == [(b"POST", b"/2", b"helloworld")]
     world.end()
-
-
-# -- time
-
-
-def test_responseHead(upstream: Upstream) -> None:
-    """B9: 60 seconds for the response head, counted from the last byte of the request."""
-    upload = Upload(None)
-    _, receiver = upstream.ask(upload, b"POST")
-    for _ in range(3):
-        upstream.network.advance(50)
-        upload.consumer.write(b"x")
-        upstream.run()
-    upload.consumer.finish([])
-    upstream.run()
-    upstream.network.advance(59.9)
-    assert receiver.told == []
-    upstream.network.advance(0.4)
-    assert (receiver.told, failure(receiver)) == (["failed"], (Side.UPSTREAM, Stage.WAIT, Sent.ALL, "responseHead"))
-    assert upstream.line.ended == "reset"
-
-
-def test_slowUploadIsNotTheUpstreamsFault(upstream: Upstream) -> None:
-    """B9: while the request's body is still coming, slowly, the upstream is not waited for."""
-    upload = Upload(None)
-    _, receiver = upstream.ask(upload, b"POST")
-    upstream.network.advance(500)
-    assert (receiver.told, upstream.line.ended) == ([], "")
-
-
-def test_stalledUpload(upstream: Upstream) -> None:
-    """B9: an upstream that takes nothing of the request for 60 seconds is given up."""
-    upload = Upload(None)
-    _, receiver = upstream.ask(upload, b"POST")
-    upstream.line.taking = False
-    upload.consumer.write(b"x" * 300_000)
-    upstream.network.advance(59)
-    assert receiver.told == []
-    # noticed at the second look, when as much is unsent as at the first
-    upstream.network.advance(62)
-    assert (receiver.told, failure(receiver)) == (["failed"], (Side.UPSTREAM, Stage.SEND, Sent.SOME, "write"))
-    assert (upload.events, upstream.line.ended) == (["pause", "stop"], "reset")
-
-
-def test_responseBody(upstream: Upstream) -> None:
-    """B9: 60 seconds between two pieces of the body."""
-    _, receiver = upstream.ask()
-    upstream.line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-    upstream.network.advance(59)
-    upstream.line.send(b"x")
-    upstream.network.advance(59)
-    assert receiver.told == [200, b"x"]
-    upstream.network.advance(1.3)
-    assert (receiver.told, failure(receiver)) == (
-        [200, b"x", "broken"],
-        (Side.UPSTREAM, Stage.BODY, Sent.ALL, "responseBody"),
-    )
-
-
-def test_pausedBody(upstream: Upstream) -> None:
-    """B9: while nobody takes the body, its upstream is not waited for; then the time begins anew."""
-    _, receiver = upstream.ask()
-    upstream.line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
-    receiver.producer.pauseProducing()
-    upstream.network.advance(500)
-    receiver.producer.resumeProducing()
-    upstream.line.send(b"x")
-    upstream.network.advance(59)
-    assert receiver.told == [200, b"x", b"x"]
-    upstream.network.advance(2)
-    assert receiver.told[-1] == "broken"
-
-
-def test_idle(upstream: Upstream) -> None:
-    """B8.2: an idle connection is closed in order after 55 seconds."""
-    reused(upstream)
-    upstream.network.advance(54.9)
-    assert (upstream.idle, upstream.line.ended) == (1, "")
-    upstream.network.advance(0.4)
-    assert (upstream.idle, upstream.line.ended) == (0, "closed")
-
-
-def test_ownTimeouts(upstream: Upstream) -> None:
-    """B9: a request may have limits of its own, and the next one has the usual ones."""
-    _, receiver = upstream.ask(timeouts=Timeouts(responseHead=1, responseBody=2))
-    upstream.line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-    upstream.network.advance(2.3)
-    assert failure(receiver)[3] == "responseBody"
-    _, receiver = upstream.ask(timeouts=Timeouts(responseHead=1))
-    upstream.network.advance(1.3)
-    assert failure(receiver)[3] == "responseHead"
-    _, receiver = upstream.ask()
-    upstream.network.advance(50)
-    assert receiver.told == []
-
-
-def test_noTimeouts() -> None:
-    """B9: limits can be switched off."""
-    upstream = Upstream(timeouts=Timeouts(responseHead=None, responseBody=None, upstreamIdle=None))
-    _, receiver = upstream.ask()
-    upstream.network.advance(1000)
-    upstream.line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-    upstream.network.advance(1000)
-    upstream.line.send(b"ok")
-    upstream.network.advance(1000)
-    assert (receiver.told, upstream.idle) == ([200, b"ok", []], 1)
-    upstream.network.end()
 
 
 # -- what is left

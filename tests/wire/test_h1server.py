@@ -1,91 +1,23 @@
 """
-The server side of a connection: order, persistence, bodies that nobody wants, and time.
+The server side of a connection: order, persistence, bodies that nobody wants, and what is left.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import ref
 
 import pytest
 from twisted.logger import LogEvent
 
-from tests.support.memory import MemoryNetwork, MemoryTransport
-from tests.support.world import Message, World, readResponses
+from tests.support.wire import Lying, Server, bodies, get, post
+from tests.support.world import World, readResponses
 from twistproxy.body import BytesBody
 from twistproxy.core.exchange import Exchange
-from twistproxy.deadlines import Timeouts
-from twistproxy.events import ExchangeRecord
 from twistproxy.headers import Headers
 from twistproxy.limits import Limits
 from twistproxy.message import Request, Response
-from twistproxy.server.site import ProxySite
-
-
-def get(target: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
-    """A GET."""
-    return b"\r\n".join((b"GET %b HTTP/%b" % (target, version), b"Host: a", *lines, b"", b""))
-
-
-def post(length: int, *lines: bytes, body: bytes = b"", target: bytes = b"/upload") -> bytes:
-    """A POST whose body is perhaps still to come."""
-    return b"\r\n".join((b"POST %b HTTP/1.1" % target, b"Host: a", b"Content-Length: %d" % length, *lines, b"", body))
-
-
-class Server:
-    """
-    A site whose responder is the test.
-
-    @ivar exchanges: those that were begun, in order.
-    """
-
-    def __init__(self, respond: Callable[[Exchange], None] | None = None, **options: Any) -> None:
-        self.network = network = MemoryNetwork()
-        self.exchanges: list[Exchange] = []
-        self.records: list[ExchangeRecord] = []
-        self.respond = respond or self.exchanges.append
-        self.site = ProxySite(
-            lambda exchange: self.respond(exchange),
-            network.wheel,
-            network.clock.seconds,
-            observers=[self.records.append],
-            **options,
-        )
-
-    def client(self) -> MemoryTransport:
-        """A client."""
-        return self.network.connect(self.site)
-
-    def answer(self, body: Any = b"", status: int = 200) -> None:
-        """Answer the oldest exchange that is not answered."""
-        self.exchanges.pop(0).answer(Response(status, body=body))
-        self.network.run()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server, of which nothing is left."""
-    server = Server()
-    yield server
-    server.network.end()
-    assert server.site.exchanges == set()
-    assert server.site.connections == set()
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    """A whole proxy, of which nothing is left."""
-    world = World()
-    yield world
-    world.end()
-
-
-def bodies(client: MemoryTransport) -> list[bytes]:
-    """The bodies of all responses that the client has got since last asked."""
-    return [each.body for each in readResponses(client.take(), ended=True)]
-
 
 # -- order
 
@@ -265,14 +197,6 @@ def test_streamedBodyForHEAD(server: Server) -> None:
     server.answer(BytesBody(b"hello"))
     data = client.take()
     assert (b"hello" in data, data[:15]) == (False, b"HTTP/1.1 200 OK")
-
-
-class Lying(BytesBody):
-    """A body that is not as long as it says."""
-
-    def __init__(self, data: bytes, length: int) -> None:
-        super().__init__(data)
-        self.length = length
 
 
 @pytest.mark.parametrize("said", [3, 7])
@@ -504,6 +428,20 @@ def test_clientLeavesInItsBody(world: World, how: str) -> None:
     assert record.status == 499
 
 
+@pytest.mark.parametrize("how", ["EOF", "reset"])
+@pytest.mark.parametrize("message", [get(b"/1"), post(10, body=b"12345")], ids=["waiting", "paused"])
+def test_clientLeavesWhileItWaits(server: Server, message: bytes, how: str) -> None:
+    """B7.1: a client that leaves while it waits is noticed at once, even if nothing is read from it at the moment."""
+    client = server.client()
+    client.send(message)
+    assert (client.reading, server.records) == (message.startswith(b"GET"), [])
+    client.sendEOF() if how == "EOF" else client.sendReset()
+    client.resumeProducing()  # a real one looks again when the hub has told of the end
+    server.network.run()
+    assert [(each.status, each.error is not None) for each in server.records] == [(499, True)]
+    assert client.lost
+
+
 def test_answerToNobody(server: Server) -> None:
     """B7.1: a responder that answers when its client has left already does no harm, and the exchange was settled then."""
     client = server.client()
@@ -514,163 +452,6 @@ def test_answerToNobody(server: Server) -> None:
     server.exchanges[0].answer(Response(200, body=b"late"))
     server.exchanges[0].answer(Response(200, body=body))
     assert (body._stopped, len(server.records), server.site.exchanges) == (True, 1, set())
-
-
-# -- time
-
-
-def refused(server: Server, client: MemoryTransport, status: int) -> Message:
-    """A refusal that was answered by the proxy, and closed."""
-    [response] = readResponses(client.take(), ended=True)
-    assert (response.status, response[b"connection"], client.ended) == (status, [b"close"], "closed")
-    return response
-
-
-def test_slowHead(world: World) -> None:
-    """B9: a head that takes longer than 10 seconds from its first byte is a 408, however it trickles."""
-    client = world.client()
-    world.network.advance(70)
-    assert client.ended == ""
-    for byte in b"GET / HTTP":
-        client.send(bytes([byte]))
-        world.network.advance(0.99)
-    assert client.take() == b""
-    world.network.advance(0.5)
-    [response] = readResponses(client.take(), ended=True)
-    assert (response.status, response[b"connection"], client.ended) == (408, [b"close"], "closed")
-    [record] = world.records
-    assert record.error is not None
-    assert (record.error.timeout, record.status) == ("requestHead", 408)
-
-
-@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])
-def test_slowHeadBehindAnother(world: World, before: bytes) -> None:
-    """B9: the same for a head that begins behind the last request."""
-    client = world.client()
-    client.send(get(b"/1") + before + b"GET /2 HT")
-    assert bodies(client) == [b"you asked for /1"]
-    world.network.advance(9.5)
-    assert client.ended == ""
-    world.network.advance(1)
-    assert [each.status for each in readResponses(client.take(), ended=True)] == [408]
-
-
-def test_keepAlive(world: World) -> None:
-    """B9: a connection without a request is closed after 75 seconds, quietly; a stray CRLF does not prolong it."""
-    fresh = world.client()
-    client = world.client()
-    client.send(get(b"/1"))
-    client.take()
-    world.network.advance(40)
-    client.send(b"\r\n")
-    world.network.advance(34.5)
-    assert (fresh.ended, client.ended) == ("", "")
-    world.network.advance(1)
-    assert (fresh.ended, fresh.take(), client.ended, client.take()) == ("closed", b"", "closed", b"")
-    assert len(world.records) == 1
-
-
-@pytest.mark.parametrize("kind", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
-def test_stalledBody(world: World, kind: bytes) -> None:
-    """B9: a body of which nothing comes for 60 seconds is a 408, and the upstream request is reset."""
-    world.origin.answer = None
-    client = world.client()
-    piece = b"a" if kind.startswith(b"C") else b"1\r\na\r\n"
-    client.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % kind)
-    for _ in range(4):
-        world.network.advance(59)
-        client.send(piece)
-    assert (client.take(), world.origin.requests[0].body) == (b"", b"aaaa")
-    world.network.advance(59.5)
-    assert client.take() == b""
-    world.network.advance(1)
-    [response] = readResponses(client.take(), ended=True)
-    assert (response.status, client.ended, world.upstream().ended) == (408, "closed", "reset")
-    client.send(piece)
-    assert client.discarded == 0
-    [record] = world.records
-    assert record.error is not None
-    assert (record.error.timeout, record.status, world.origin.whole) == ("requestBody", 408, [])
-
-
-def test_pausedBodyIsNotStalled(server: Server) -> None:
-    """B9: a body that nobody reads yet is not the client's fault."""
-    client = server.client()
-    client.send(post(10, body=b"1"))
-    server.network.advance(300)
-    assert client.ended == ""
-    server.answer(b"ok")
-    assert bodies(client) == [b"ok"]
-
-
-def test_stalledClient(world: World) -> None:
-    """B9: a client that takes nothing of its response for 60 seconds is cut off, and with it the upstream."""
-    world.origin.answer = None
-    client = world.client()
-    client.taking = False
-    client.send(get(b"/1"))
-    world.upstream().queue(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", *[b"x" * 32768] * 30)
-    world.network.run()
-    assert (world.upstream().reading, client.unsentBytes < 400_000) == (False, True)
-    world.network.advance(59)
-    assert client.ended == ""
-    # noticed at the second look, when as much is unsent as at the first
-    world.network.advance(65)
-    assert (client.ended, world.upstream().ended) == ("reset", "reset")
-    [record] = world.records
-    assert record.error is not None
-    assert record.error.timeout == "write"
-
-
-def test_longExchangeIsNoStall(server: Server) -> None:
-    """B9: waiting for an answer, however long, is nobody's stall on this side."""
-    client = server.client()
-    client.send(get(b"/1"))
-    server.network.advance(1000)
-    server.answer(b"late")
-    assert (bodies(client), client.ended) == ([b"late"], "")
-
-
-def test_timeoutsAreKnobs() -> None:
-    """B9: each limit has a knob, and can be switched off."""
-    server = Server(timeouts=Timeouts(requestHead=1, keepAlive=None))
-    client = server.client()
-    server.network.advance(1000)
-    assert client.ended == ""
-    client.send(b"GET")
-    server.network.advance(1.3)
-    assert [each.request.fault is not None for each in server.exchanges] == [True]
-    server.answer(status=408)
-    refused(server, client, 408)
-    server.network.end()
-
-
-def test_lingering(server: Server) -> None:
-    """B1: after a refusal the client's rest is read for at most 5 seconds or 256 KiB."""
-    for much in (False, True):
-        client = server.client()
-        client.send(b"nonsense\r\n")
-        server.answer(status=400)
-        refused(server, client, 400)
-        assert not client.lost
-        if much:
-            client.queue(*[b"x" * 32768] * 9)
-            server.network.run()
-        else:
-            server.network.advance(5.3)
-        assert client.lost
-
-
-def test_cutWhileLingering(server: Server) -> None:
-    """B5.5: a response that is cut off while the client still sends does not lose what was sent of it to a reset."""
-    client = server.client()
-    client.send(get(b"/1") + get(b"/2"))
-    server.answer(Lying(b"hello", 7))
-    assert (client.ended, client.lost) == ("closed", False)
-    client.send(b"more")
-    assert client.discarded == 0
-    server.network.advance(6)
-    assert client.lost
 
 
 # -- what is left

@@ -23,13 +23,13 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPush
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.deadlines import Timed
 from twistproxy.errors import HookFailed, MalformedMessage, ProxyError, Sent, Stage, UpstreamError, UpstreamTimeout
 from twistproxy.interfaces import IBodyConsumer, ICarrier
 from twistproxy.message import OutboundRequest, TunnelEnd, UpstreamResponse
 from twistproxy.rules.hopbyhop import upgradeAccepted
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
+from twistproxy.wire.connection import H1Connection
 from twistproxy.wire.context import ClientContext, ClientTicks
 from twistproxy.wire.h1head import ResponseParser, headFault, parseStatusLine
 
@@ -40,7 +40,7 @@ _WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IBodyConsumer, ICarrier)
-class H1Client(Timed):
+class H1Client(H1Connection):
     """
     One upstream connection.  Towards its transport it is the producer of what is sent, towards a request's body its
     consumer.
@@ -49,9 +49,8 @@ class H1Client(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_context", "_interims", "_keepAlive", "_outbound", "_owner",
-        "_parser", "_phase", "_producer", "_receiver", "_requestBody", "_response", "_scanned", "_ticks", "_tunnel",
-        "_unsent", "_writable", "_writer", "factory", "reused", "transport",
+        "_body", "_context", "_interims", "_keepAlive", "_outbound", "_owner", "_parser", "_phase",
+        "_receiver", "_requestBody", "_response", "_ticks", "_tunnel", "_writer", "reused",
     )  # fmt: skip
 
     def __init__(self, context: ClientContext, owner: Any) -> None:
@@ -66,12 +65,8 @@ class H1Client(Timed):
         self._phase = IDLE
         self._ticks: ClientTicks = context.ticks
         self._parser = ResponseParser(context.limits.responseFields)
-        self._buffer = b""
-        self._scanned = 0
         self._interims = 0
-        self._unsent = 0
         self._keepAlive = False
-        self._writable = True
         self._outbound: Any = None
         self._receiver: Any = None
         self._requestBody: Any = None
@@ -79,10 +74,7 @@ class H1Client(Timed):
         self._tunnel: TunnelEnd | None = None
         self._body: BodyReader | None = None
         self._writer: BodyWriter | None = None
-        self._producer: Any = None
         self.reused = False
-        self.factory: Any = None
-        self.transport: Any = None
 
     # -- IProtocol
 
@@ -121,11 +113,6 @@ class H1Client(Timed):
         else:
             self._ended(True)
             self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        """
-        Our side is closed, which only we do.
-        """
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -475,37 +462,9 @@ class H1Client(Timed):
         """
         @return: the upstream's side of a tunnel; called after a 101, once.
         """
-        sink = TunnelSink(self.transport, self._setProducer)
+        sink = TunnelSink(self.transport, self.setProducer)
         self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort)
         return end
-
-    def _setProducer(self, producer: Any) -> None:
-        self._producer = producer
-        if producer is not None and not self._writable:
-            producer.pauseProducing()
-
-    # -- IPushProducer, towards the transport
-
-    def pauseProducing(self) -> None:
-        """
-        The upstream does not keep up with what is sent to it.
-        """
-        self._writable = False
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """
-        The upstream has caught up.
-        """
-        self._writable = True
-        if self._producer is not None:
-            self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """
-        The transport is going; C{connectionLost} follows.
-        """
 
     # -- time and ending
 
@@ -535,17 +494,6 @@ class H1Client(Timed):
                 self.transport.abortConnection()
             else:
                 wheel.schedule(self, self._ticks.write)
-
-    def _stalled(self) -> bool:
-        """
-        @return: whether the upstream has taken nothing since this was last asked.
-        """
-        unsent = getattr(self.transport, "unsentBytes", None)
-        if unsent is None:
-            unsent = 0 if self._writable else 1
-        stalled = unsent != 0 and unsent == self._unsent
-        self._unsent = unsent
-        return stalled
 
     def _fail(self, error: ProxyError) -> None:
         """

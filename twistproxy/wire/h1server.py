@@ -23,7 +23,6 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPush
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.deadlines import Timed
 from twistproxy.errors import ClientError, MalformedMessage, Stage
 from twistproxy.interfaces import IDownstream, IHangUpListener
 from twistproxy.message import Peer, Request, Response, TunnelEnd
@@ -32,44 +31,18 @@ from twistproxy.rules.framing import hasNoBody
 from twistproxy.rules.validity import looksHopeless, requestLine
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
+from twistproxy.wire.connection import H1Connection
 from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1head import RequestParser, headFault
+from twistproxy.wire.lines import LENGTH_LINES, STATUS_LINES, lengthLine, statusLine
 
 HEAD, BUSY, DISCARD, TUNNEL, LINGER, CLOSED = range(6)
 
-_statusLines: dict[tuple[int, bytes], bytes] = {}
 _emptyLines = re.compile(rb"(?:\r\n)+").match
 
 
-_lengthLines: dict[int, bytes] = {}
-
-
-def lengthLine(length: int) -> bytes:
-    """
-    @return: a Content-Length line; those of small bodies are remembered.
-    """
-    line = b"Content-Length: %d" % length
-    if length < 65536:
-        if len(_lengthLines) >= 4096:
-            _lengthLines.clear()
-        _lengthLines[length] = line
-    return line
-
-
-def statusLine(status: int, reason: bytes) -> bytes:
-    """
-    @return: the status line of a response, without its CRLF.
-    """
-    line = _statusLines.get((status, reason))
-    if line is None:
-        line = b"HTTP/1.1 %d %b" % (status, reason)
-        if len(_statusLines) < 512 and len(reason) <= 64:
-            _statusLines[(status, reason)] = line
-    return line
-
-
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IDownstream, IHangUpListener)
-class H1Server(Timed):
+class H1Server(H1Connection):
     """
     One downstream connection.
 
@@ -78,31 +51,23 @@ class H1Server(Timed):
     """
 
     __slots__ = (
-        "__weakref__", "_body", "_buffer", "_complete", "_context", "_exchange",
-        "_parser", "_persist", "_phase", "_producer", "_request", "_scanned", "_serving", "_unsent", "_writable",
-        "_writer", "factory", "peer", "served", "transport",
+        "_body", "_complete", "_context", "_exchange", "_parser", "_persist", "_phase", "_request", "_serving",
+        "_writer", "peer", "served",
     )  # fmt: skip
 
     def __init__(self, context: ServerContext) -> None:
         super().__init__()
         self._context = context
         self._phase = HEAD
-        self._buffer = b""
         self._parser = RequestParser(context.limits.requestFields)
-        self._scanned = 0
         self._exchange: Any = None
         self._request: Any = None
         self._body: BodyReader | None = None
         self._writer: BodyWriter | None = None
-        self._producer: Any = None
         self._complete = False
         self._persist = True
         self._serving = False
-        self._writable = True
-        self._unsent = 0
         self.served = 0
-        self.factory: Any = None
-        self.transport: Any = None
 
     @property
     def exchange(self) -> Any:
@@ -180,11 +145,6 @@ class H1Server(Timed):
                 self._body.finished()
         else:
             self._gone()
-
-    def writeConnectionLost(self) -> None:
-        """
-        Our side is closed, which only we do.
-        """
 
     def peerHungUp(self, reset: bool) -> None:
         """
@@ -381,7 +341,7 @@ class H1Server(Timed):
         """
         request = self._request
         status = response.status
-        lines = [_statusLines.get((status, response.reason)) or statusLine(status, response.reason)]
+        lines = [STATUS_LINES.get((status, response.reason)) or statusLine(status, response.reason)]
         lines += response.lines
         method = request.method
         if (status != 200 or method == b"HEAD") and hasNoBody(method, status):
@@ -390,7 +350,7 @@ class H1Server(Timed):
             length = 0
             content = b""
         elif length is not None:
-            lines.append(_lengthLines.get(length) or lengthLine(length))
+            lines.append(LENGTH_LINES.get(length) or lengthLine(length))
         elif request.minor:
             lines.append(b"Transfer-Encoding: chunked")
             length = CHUNKED
@@ -444,14 +404,6 @@ class H1Server(Timed):
             untilClose = self._writer is not None and self._writer.untilClose
             self._close(abort=untilClose)
 
-    def setProducer(self, producer: Any) -> None:
-        """
-        See L{IDownstream.setProducer}.
-        """
-        self._producer = producer
-        if producer is not None and not self._writable:
-            producer.pauseProducing()
-
     def switchProtocols(self, response: Response) -> TunnelEnd:
         """
         See L{IDownstream.switchProtocols}.
@@ -501,29 +453,14 @@ class H1Server(Timed):
 
     # -- IPushProducer, towards the transport
 
-    def pauseProducing(self) -> None:
-        """
-        The client does not keep up with what is sent to it.
-        """
-        self._writable = False
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
     def resumeProducing(self) -> None:
         """
         The client has caught up.
         """
-        self._writable = True
-        if self._producer is not None:
-            self._producer.resumeProducing()
-        elif self._phase == HEAD and self._buffer and not self._serving:
+        super().resumeProducing()
+        if self._producer is None and self._phase == HEAD and self._buffer and not self._serving:
             self.transport.resumeProducing()
             self._serve(b"")
-
-    def stopProducing(self) -> None:
-        """
-        The transport is going; C{connectionLost} follows.
-        """
 
     # -- time and ending
 
@@ -556,18 +493,6 @@ class H1Server(Timed):
                 exchange.clientLeft("write")
             else:
                 context.wheel.schedule(self, context.writeTicks)
-
-    def _stalled(self) -> bool:
-        """
-        @return: whether the client has taken nothing since this was last asked.
-        """
-        unsent = getattr(self.transport, "unsentBytes", None)
-        if unsent is None:
-            # a stock transport does not tell; one that has paused us for so long has sent next to nothing
-            unsent = 0 if self._writable else 1
-        stalled = unsent != 0 and unsent == self._unsent
-        self._unsent = unsent
-        return stalled
 
     def drain(self) -> None:
         """
