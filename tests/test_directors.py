@@ -28,7 +28,9 @@ def test_interface() -> None:
     assert verifyObject(IDirector, TargetDirector(":8081"))
 
 
-@pytest.mark.parametrize("target", [":8081", "8081", "http://127.0.0.1:8081", Target("http", "127.0.0.1", 8081), [":8081"]])
+@pytest.mark.parametrize(
+    "target", [":8081", "8081", "http://127.0.0.1:8081", Target("http", "127.0.0.1", 8081), [":8081"]]
+)
 def test_targets(target: Any) -> None:
     """B8.5: a target may be given as operators write it, ready-made, or as one of several."""
     [outbound] = directed(TargetDirector(target))

@@ -43,7 +43,11 @@ def test_kept(cls: type, interface: InterfaceClass) -> None:
 
 def test_everyInterface() -> None:
     """Each of our interfaces is implemented by something of ours, or is for users to implement."""
-    names = {name for name, value in vars(interfaces).items() if type(value) is InterfaceClass and value.__module__ == interfaces.__name__}
+    names = {
+        name
+        for name, value in vars(interfaces).items()
+        if type(value) is InterfaceClass and value.__module__ == interfaces.__name__
+    }
     implemented = {interface.__name__ for _, each in PAIRS for interface in each.__iro__}
     assert names - implemented == USERS
 

@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 
 from tests.net.certificates import Certificates, certificates
 from tests.net.peers import until
+from tests.support.command import Command
 from tests.support.peers import Client, Origin
 from twistproxy.deadlines import Timeouts
 from twistproxy.net.reactor import HubReactor
@@ -229,7 +230,13 @@ def test_portTaken(demo: bool, first: bool, warmReactor: Any, capsys: pytest.Cap
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         free = ["--listen", "tcp:0:interface=127.0.0.1"] if first else []
-        options = parsed(*(["--demo"] if demo else ["--target", ":1"]), *free, "--listen", f"tcp:{number}:interface=127.0.0.1", "--no-access-log")
+        options = parsed(
+            *(["--demo"] if demo else ["--target", ":1"]),
+            *free,
+            "--listen",
+            f"tcp:{number}:interface=127.0.0.1",
+            "--no-access-log",
+        )
         service = CommandService(warmReactor, serviceParts(options, warmReactor))
         with pytest.raises(SystemExit) as ended:
             service.startService()
@@ -241,7 +248,9 @@ def test_portTaken(demo: bool, first: bool, warmReactor: Any, capsys: pytest.Cap
 
 def test_noEndpoint(warmReactor: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """B10.1: what is no endpoint at all is a bad option."""
-    options = parsed("--target", ":1", "--listen", "tcp:0:interface=127.0.0.1", "--listen", "nonsense", "--no-access-log")
+    options = parsed(
+        "--target", ":1", "--listen", "tcp:0:interface=127.0.0.1", "--listen", "nonsense", "--no-access-log"
+    )
     service = CommandService(warmReactor, serviceParts(options, warmReactor))
     with pytest.raises(SystemExit) as ended:
         service.startService()
@@ -254,7 +263,10 @@ def test_process(tmp_path: Path) -> None:
     """B10.1: as a process: one line on standard error, and its exit status."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         root = str(Path(__file__).parent.parent)
-        for arguments, status in ((["--limit", "x=1"], 64), (["--demo", "--listen", f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"], 1)):
+        for arguments, status in (
+            (["--limit", "x=1"], 64),
+            (["--demo", "--listen", f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"], 1),
+        ):
             done = subprocess.run(
                 [sys.executable, "-m", "twisted", "revproxy", *arguments],
                 cwd=tmp_path,
@@ -324,7 +336,9 @@ async def test_listen(run: Any, origin: Origin, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_heads(run: Any, origin: Origin, arguments: list[str], there: bytes) -> None:
     """B10.1: options that change what the upstream is sent."""
-    lines = await sent(run("--target", origin.target, *arguments), origin, "X-Forwarded-For: 198.51.100.9", target="/p?a;b")
+    lines = await sent(
+        run("--target", origin.target, *arguments), origin, "X-Forwarded-For: 198.51.100.9", target="/p?a;b"
+    )
     assert there in lines
 
 
@@ -502,3 +516,17 @@ def test_signals(handlers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (reactor.stops, cuts) == (1, [1])
     assert parts.access is not None
     parts.access.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_jsonLog(tmp_path: Path) -> None:
+    """B10.4: twist --log-format json works: what the proxy logs can be written as JSON, and its fields can be read."""
+    command = Command(tmp_path, "--demo", "--no-access-log", twist=("--log-format=json",))
+    try:
+        await until(lambda: b"listens on" in command.output or command.ended)
+    finally:
+        command.kill()
+    events = [json.loads(line) for line in command.output.decode().split("\x1e") if line]
+    [event] = [event for event in events if event["log_namespace"].startswith("twistproxy.") and "targets" in event]
+    assert event["addresses"].startswith("127.0.0.1:")
+    assert event["targets"] == "the demo origin"

@@ -148,7 +148,8 @@ class IObserver(Interface):
 
 class IBodyConsumer(IConsumer, Interface):
     """
-    Takes a body: C{registerProducer}, any number of C{write}, then exactly one of C{finish} and C{fail}.
+    Takes a body: C{registerProducer}, any number of C{write}, then exactly one of C{finish} and C{fail};
+    or neither, once it has told its producer to stop.
     """
 
     def finish(trailers: list[bytes]) -> None:

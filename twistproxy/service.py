@@ -146,7 +146,11 @@ class ProxyService(Service):
             listening = serverFromString(self._parts.network.reactor, description).listen(self.site)
         except Exception as error:
             self._giveUp()
-            raise BadEndpoint(f"cannot listen on {description!r}: {error}; write --listen tcp:8080") from error
+            # a TypeError tells of functions inside of Twisted
+            reason = error if isinstance(error, ValueError) else "malformed"
+            raise BadEndpoint(
+                f"cannot listen on '{description}': {reason}; write tcp:8080, or tcp:8080:interface=\\:\\:1"
+            ) from error
         listening.addCallbacks(self.ports.append, failed)
         starting = False
         if failures:

@@ -199,7 +199,6 @@ twist revproxy --demo
         if not self["listen"]:
             self["listen"].append("tcp:8080")
 
-
     def _number(self, name: str, kind: type[int] | type[float], least: int) -> None:
         """
         Take an option for a number.  Twisted's own coercion says neither which option is meant nor what to write.

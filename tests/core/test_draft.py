@@ -113,7 +113,11 @@ def test_named(passed: Callable[..., list[bytes]]) -> None:
 @pytest.mark.parametrize("named", [b"Host", b"Content-Length", b"host, content-length"])
 def test_namedFraming(makeWorld: Callable[..., World], named: bytes) -> None:
     """B2.2: a client cannot name away where a message goes or how long it is."""
-    got = sent(makeWorld(director=plainly, settings=BARE), get(b"Connection: " + named, b"Content-Length: 3", method=b"POST"), b"abc")
+    got = sent(
+        makeWorld(director=plainly, settings=BARE),
+        get(b"Connection: " + named, b"Content-Length: 3", method=b"POST"),
+        b"abc",
+    )
     assert got[1:] == [b"Host: origin.test", b"Content-Length: 3"]
 
 
@@ -390,7 +394,13 @@ def test_copy(makeWorld: Callable[..., World]) -> None:
     world = makeWorld(director=director)
     world.client().send(get(b"A: 1") + b"\r\n\r\n")
     assert world.origin.whole == [(b"PUT", b"/base/p", b"")]
-    assert seen == [b"GET", b"/p", b"front.test", [(b"Host", b"front.test"), (b"A", b"1")], [b"Host: front.test", b"A: 1"]]
+    assert seen == [
+        b"GET",
+        b"/p",
+        b"front.test",
+        [(b"Host", b"front.test"), (b"A", b"1")],
+        [b"Host: front.test", b"A: 1"],
+    ]
 
 
 @pytest.mark.parametrize("how", ["headers", "copy", "of"])
@@ -400,14 +410,18 @@ def test_careless(makeWorld: Callable[..., World], how: str) -> None:
     def director(given: ProxyRequest) -> None:
         plainly(given)
         mine = given.inbound.headers
-        given.outbound.headers = mine if how == "headers" else mine.copy() if how == "copy" else Headers.of(mine.items())
+        given.outbound.headers = (
+            mine if how == "headers" else mine.copy() if how == "copy" else Headers.of(mine.items())
+        )
 
     head = get(b"Transfer-Encoding: chunked", b"Connection: close", b"TE: x", b"A: 1", method=b"POST")
     got = sent(makeWorld(director=director, settings=BARE), head, b"2\r\nab\r\n0\r\n\r\n")
     assert got == [b"POST /p HTTP/1.1", b"Host: front.test", b"A: 1", b"Transfer-Encoding: chunked"]
 
 
-@pytest.mark.parametrize("line", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Connection: x", b"Upgrade: h2c"])
+@pytest.mark.parametrize(
+    "line", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Connection: x", b"Upgrade: h2c"]
+)
 def test_directorsFraming(makeWorld: Callable[..., World], line: bytes) -> None:
     """B2.9: framing and hop-by-hop fields are not a director's business."""
 

@@ -51,7 +51,12 @@ def test_problem(accept: bytes) -> None:
     inbound = request(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: " + accept)
     response = errorResponse(UpstreamError(SECRET, Stage.CONNECT), inbound, b"id-1")
     assert response.headers.get("content-type") == b"application/problem+json"
-    assert json.loads(response.body) == {"type": "about:blank", "title": "Bad Gateway", "status": 502, "request_id": "id-1"}
+    assert json.loads(response.body) == {
+        "type": "about:blank",
+        "title": "Bad Gateway",
+        "status": 502,
+        "request_id": "id-1",
+    }
 
 
 def test_problemWithoutID() -> None:

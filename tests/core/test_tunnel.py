@@ -27,7 +27,9 @@ class Side_:
         self.source = Body(None, onDeliver)
         self.sink = Taker()
         self.told: list[str] = []
-        self.end = TunnelEnd(self.source, self.sink, lambda: self.told.append("close"), lambda: self.told.append("abort"))
+        self.end = TunnelEnd(
+            self.source, self.sink, lambda: self.told.append("close"), lambda: self.told.append("abort")
+        )
 
 
 class Connection:
@@ -44,9 +46,7 @@ def switched(client: Side_, origin: Side_, idle: float | None = None) -> tuple[B
     """@return: an exchange that has become a tunnel."""
     response = upstreamResponse(101, b"")
     response.connection = Connection(origin)
-    bench = Bench(
-        lambda outbound, receiver: receiver.responseReceived(response), timeouts=Timeouts(tunnelIdle=idle)
-    )
+    bench = Bench(lambda outbound, receiver: receiver.responseReceived(response), timeouts=Timeouts(tunnelIdle=idle))
     bench.downstream.tunnelEnd = client.end
     return bench, bench.start(request(UPGRADE[:-4]))
 

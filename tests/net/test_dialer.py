@@ -196,7 +196,12 @@ async def test_handshakeTimeout(anyReactor: Any, listening: socket.socket) -> No
     attempt = dialer(anyReactor, handshake=0.2).dial(targetOf(listening, scheme="https"), protocol)
     with await accepted(listening) as peer:
         error = await outcome(attempt)
-        assert (type(error), error.status, error.timeout, error.stage) == (UpstreamTimeout, 504, "tlsHandshake", Stage.TLS)
+        assert (type(error), error.status, error.timeout, error.stage) == (
+            UpstreamTimeout,
+            504,
+            "tlsHandshake",
+            Stage.TLS,
+        )
         assert protocol.events == []
         with pytest.raises(ConnectionResetError):
             await peer.readAll()

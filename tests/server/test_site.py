@@ -34,7 +34,11 @@ class Held:
         self.asked: list[Any] = []
         self.records: list[Any] = []
         self.site = ProxySite(
-            self.asked.append, self.network.wheel, self.network.clock.seconds, observers=[self.records.append], **options
+            self.asked.append,
+            self.network.wheel,
+            self.network.clock.seconds,
+            observers=[self.records.append],
+            **options,
         )
 
     def client(self, data: bytes = b"") -> MemoryTransport:

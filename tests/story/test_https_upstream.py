@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.net.peers import until
+from tests.net.peers import turn, until
 from tests.support.certificates import Authority
 from tests.support.nginx import Nginx
 from tests.support.peers import Client
-from tests.support.volume import Worker, blocking
+from tests.support.volume import BLOCK, Receiving, Worker, blocking, digestOf, sendBlocks
 from twistproxy.deadlines import Timeouts
 from twistproxy.errors import Stage
 from twistproxy.net.tls import TLSSettings
@@ -175,7 +176,9 @@ async def test_tunnelOverTLS(serve: Any, authority: Authority, version: ssl.TLSV
                 request = b""
                 while not request.endswith(b"\r\n\r\n"):
                     request += sock.recv(65536)
-                sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nhi")
+                sock.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nhi"
+                )
                 while piece := sock.recv(65536):
                     received.append(piece)
                 sock.sendall(DATA)
@@ -196,6 +199,62 @@ async def test_tunnelOverTLS(serve: Any, authority: Authority, version: ssl.TLSV
     assert b"".join(received) == b"question"
     [record] = await served.settled()
     assert record.error is None
+    await served.calm()
+
+
+@pytest.mark.parametrize("upload", [True, False], ids=["upload", "download"])
+@pytest_twisted.ensureDeferred
+async def test_pastAReaderThatStops(serve: Any, authority: Authority, upload: bool) -> None:
+    """B4.2, B5.4: backpressure works through TLS: past a reader that stops, the sender gets stuck, and nothing is lost."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.certificate("volume", "IP:127.0.0.1"))
+    blocks, pause = 100, 5 << 20
+    size, go, digests = blocks * len(BLOCK), threading.Event(), []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served = serve(
+            f"https://127.0.0.1:{listening.getsockname()[1]}", tls=TLSSettings(caFile=str(authority.file))
+        )
+
+        def receive(sock: Any, worker: Worker) -> None:
+            receiving = Receiving(sock)
+            receiving.head()
+            digests.append(receiving.body(size, worker, pause, go))
+            receiving.close()
+
+        def downstream(worker: Worker) -> None:
+            with blocking(served.number) as sock:
+                method, length = ("PUT", f"Content-Length: {size}\r\n") if upload else ("GET", "")
+                sock.sendall(f"{method} / HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode())
+                if upload:
+                    sendBlocks(sock, blocks, False, worker)
+                    assert sock.recv(1000).startswith(b"HTTP/1.1 204 ")
+                else:
+                    receive(sock, worker)
+
+        def upstream(worker: Worker) -> None:
+            with context.wrap_socket(blocking(sock=listening.accept()[0]), server_side=True) as sock:
+                if upload:
+                    receive(sock, worker)
+                    sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                else:
+                    sock.recv(1000)
+                    sock.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode())
+                    sendBlocks(sock, blocks, False, worker)
+
+        parts = [Worker(downstream), Worker(upstream)]
+        sender, receiver = parts if upload else parts[::-1]
+        try:
+            while receiver.moved < pause:
+                assert receiver.failure is None, receiver.failure
+                await turn(0.001)
+            ahead = await sender.stuck() - receiver.moved
+        finally:
+            go.set()
+        for part in parts:
+            await part.done()
+    assert ahead < size // 2
+    assert digests == [digestOf(blocks)]
+    await served.settled()
     await served.calm()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import socket
 import sys
 from collections import Counter
@@ -13,12 +14,20 @@ from pathlib import Path
 from types import FrameType, FunctionType, GeneratorType
 from typing import Any
 
+import pytest
 import pytest_twisted
+from twisted.internet.task import deferLater
 
 from tests.support import chaos
+from tests.support.certificates import Authority
 from tests.support.peers import Message
 from tests.support.programs import run
+from tests.support.proxies import Served
+from twistproxy.core.settings import ProxySettings
+from twistproxy.directors import TargetDirector
 from twistproxy.events import ExchangeRecord
+from twistproxy.net.tls import TLSSettings
+from twistproxy.upstream.pool import PoolSettings
 
 WARM, EXCHANGES = 3000, 20_000
 #: Caches that are bounded but not full yet, and what the allocator keeps for later.
@@ -36,43 +45,94 @@ class Census:
         self.blocks = sys.getallocatedblocks()
 
 
-@pytest_twisted.ensureDeferred
-async def test_twentyThousandExchanges(serve: Any) -> None:
-    """B3.6, B7.1: every exchange settles once, and nothing of it stays: no memory, no descriptor, no exchange."""
-    told: Counter[str] = Counter()
+async def play(served: Served, listening: socket.socket, seed: int, count: int, *files: object) -> None:
+    """
+    Let chaos reign for a while, then wait for calm.
 
-    def observe(record: ExchangeRecord) -> None:
-        told[
+    @param listening: the origin's socket.
+    @param files: its certificate and key, if it speaks TLS.
+    """
+    # a copy, since the program closes its origin in the end
+    descriptor = os.dup(listening.fileno())
+    try:
+        arguments = map(str, (served.number, descriptor, seed, count, *files))
+        ended = await run(sys.executable, chaos.__file__, *arguments, descriptors=(descriptor,))
+    finally:
+        os.close(descriptor)
+    assert ended.status == 0, ended.errors.decode()
+    await served.calm()
+
+
+class Tally(Counter[str]):
+    """Counts the exchanges that have settled, by what became of them."""
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        self[
             "whole" if record.error is None else f"{record.error.side.value}/{record.error.stage.value}"
         ] += 1
 
+
+@pytest_twisted.ensureDeferred
+async def test_twentyThousandExchanges(serve: Any) -> None:
+    """B3.6, B7.1: every exchange settles once, and nothing of it stays: no memory, no descriptor, no exchange."""
+    tally = Tally()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
-        served = serve(f"http://127.0.0.1:{listening.getsockname()[1]}", observer=observe)
-
-        async def play(seed: int, count: int) -> None:
-            # a copy, since the program closes its origin in the end
-            descriptor = os.dup(listening.fileno())
-            os.set_inheritable(descriptor, True)
-            try:
-                arguments = (str(served.number), str(descriptor), str(seed), str(count))
-                ended = await run(sys.executable, chaos.__file__, *arguments, descriptors=(descriptor,))
-            finally:
-                os.close(descriptor)
-            assert ended.status == 0, ended.errors.decode()
-            await served.calm()
-
-        await play(1, WARM)
-        warm, before = sum(told.values()), Census()
-        await play(2, EXCHANGES)
+        served = serve(f"http://127.0.0.1:{listening.getsockname()[1]}", observer=tally)
+        await play(served, listening, 1, WARM)
+        warm, before = sum(tally.values()), Census()
+        await play(served, listening, 2, EXCHANGES)
         after = Census()
     assert (
-        sum(told.values()) - warm > EXCHANGES * 0.7
+        sum(tally.values()) - warm > EXCHANGES * 0.7
     )  # those that were left before their head was complete are none
-    assert {"whole", "downstream/send", "downstream/body", "downstream/tunnel", "upstream/body"} <= set(told)
+    assert {"whole", "downstream/send", "downstream/body", "downstream/tunnel", "upstream/body"} <= set(tally)
     assert served.site.exchanges == set()
     assert after.descriptors <= before.descriptors
     assert after.blocks - before.blocks < BLOCKS
     assert after.resident - before.resident < RESIDENT
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest_twisted.ensureDeferred
+async def test_everythingWaits(serve: Any, warmReactor: Any, tmp_path: Path, scheme: str) -> None:
+    """B3, B7.1: the same where hooks wait in every way, filters are at work, and connections are few; also over TLS."""
+    tally, drawn = Tally(), random.Random(3)
+    files: tuple[object, ...] = ()
+    options: dict[str, Any] = {}
+    if scheme == "https":
+        authority = Authority(tmp_path)
+        files = authority.certificate("chaos", "IP:127.0.0.1")
+        options["tls"] = TLSSettings(caFile=str(authority.file))
+
+    def waiting(result: Any = None) -> Any:
+        """Wait in one of the ways in which a hook can."""
+
+        async def coroutine() -> None:
+            await deferLater(warmReactor, drawn.choice((0, 0.001, 0.005)))
+
+        return drawn.choice((lambda: None, lambda: deferLater(warmReactor, 0.001), coroutine))()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        director = TargetDirector(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}")
+
+        def direct(request: Any) -> Any:
+            director.direct(request)
+            return waiting()
+
+        served = serve(
+            direct,
+            observer=tally,
+            modifyResponse=waiting,
+            requestFilters=[lambda consumer, message: consumer],
+            responseFilters=[lambda consumer, message: consumer],
+            pool=PoolSettings(maxConnections=5),
+            settings=ProxySettings(flushInterval=0.001),
+            **options,
+        )
+        await play(served, listening, 3, 2000, *files)
+    assert {"whole", "downstream/direct", "downstream/send", "downstream/queue", "upstream/body"} <= set(
+        tally
+    )
 
 
 def ours(garbage: list[Any]) -> Counter[str]:

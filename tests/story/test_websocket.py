@@ -19,7 +19,7 @@ from tests.support.volume import Worker
 sync = pytest.importorskip("websockets.sync.client", reason="the package websockets is not installed")
 from websockets.exceptions import ConnectionClosedError, InvalidStatus  # noqa: E402 (behind the skip)
 from websockets.sync.server import Server, ServerConnection  # noqa: E402
-from websockets.sync.server import serve as serveWebSocket
+from websockets.sync.server import serve as serveWebSocket  # noqa: E402
 
 LARGE = hashlib.shake_128(b"websocket").digest(20_000_000)
 

@@ -46,7 +46,7 @@ class Served:
             reactor=network,
             timeouts=timeouts,
             limits=limits,
-            observers=[observer or self.records.append],
+            observers=[self.records.append if observer is None else observer],
         )
         self.port = network.reactor.listenTCP(0, self.site, interface="127.0.0.1", backlog=128)
         self.number = self.port.getHost().port

@@ -8,9 +8,11 @@ import hashlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 
-from tests.net.peers import turn, until
+from tests.net.peers import turn
+from tests.support.programs import LIMIT
 
 #: What is sent, over and over.
 BLOCK = hashlib.shake_128(b"volume").digest(1 << 20)
@@ -50,7 +52,10 @@ class Worker(threading.Thread):
 
     async def done(self) -> None:
         """Wait for its end."""
-        await until(lambda: not self.is_alive(), f"the end of a part that has moved {self.moved} bytes")
+        end = time.monotonic() + LIMIT
+        while self.is_alive():
+            assert time.monotonic() < end, f"a part that has moved {self.moved} bytes does not end"
+            await turn(0.001)
         if self.failure is not None:
             raise self.failure
 

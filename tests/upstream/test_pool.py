@@ -62,11 +62,21 @@ class Pooled:
         context = ClientContext(self.network.wheel, Limits(), timeouts)
         ticks = self.network.wheel.ticks
         self.pool = Pool(
-            TARGET, dialer or self.network, context, PoolSettings(**settings), ticks(timeouts.connect or 1e6), ticks(timeouts.queue or 1e6)
+            TARGET,
+            dialer or self.network,
+            context,
+            PoolSettings(**settings),
+            ticks(timeouts.connect or 1e6),
+            ticks(timeouts.queue or 1e6),
         )
 
     def begin(
-        self, target: bytes = b"/", method: bytes = b"GET", body: Any = b"", run: bool = True, timeouts: Timeouts | None = None
+        self,
+        target: bytes = b"/",
+        method: bytes = b"GET",
+        body: Any = b"",
+        run: bool = True,
+        timeouts: Timeouts | None = None,
     ) -> Receiver:
         """@return: who is told what becomes of a new request."""
         outbound = OutboundRequest(
@@ -303,7 +313,11 @@ def test_refused(make: Any) -> None:
     pooled = make()
     pooled.network.refusing = True
     receiver = pooled.begin()
-    assert (type(receiver.outcome), receiver.outcome.stage, receiver.outcome.sent) == (UpstreamError, Stage.CONNECT, Sent.NOTHING)
+    assert (type(receiver.outcome), receiver.outcome.stage, receiver.outcome.sent) == (
+        UpstreamError,
+        Stage.CONNECT,
+        Sent.NOTHING,
+    )
     assert (pooled.pool.connections, receiver.outbound.carrier) == (0, None)
 
 

@@ -38,6 +38,9 @@ class Line:
     def write(self, data: bytes) -> None:
         self.events.append(data)
 
+    def unregisterProducer(self) -> None:
+        self.events.append("unregister")
+
     def loseWriteConnection(self) -> None:
         self.events.append("half-close")
 
@@ -298,7 +301,7 @@ def test_tunnelSink() -> None:
     sink.unregisterProducer()
     sink.finish([])
     sink.fail(ValueError())
-    assert (line.events, len(producers), producers[1]) == ([b"a", "half-close", "abort"], 2, None)
+    assert (line.events, len(producers), producers[1]) == ([b"a", "unregister", "half-close", "abort"], 2, None)
 
 
 # Twisted's own TLS delivers all that it has read, paused or not.

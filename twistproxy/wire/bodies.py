@@ -313,6 +313,8 @@ class TunnelSink:
         self._transport.write(data)
 
     def finish(self, trailers: list[bytes]) -> None:
+        # the connection itself is its transport's producer, and TLS does not end while there is one
+        self._transport.unregisterProducer()
         self._transport.loseWriteConnection()
 
     def fail(self, error: Exception) -> None:

@@ -112,6 +112,7 @@ class H1Client(H1Connection):
                 self._body.finished()
         else:
             self._ended(True)
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure) -> None:
