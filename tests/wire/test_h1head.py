@@ -349,3 +349,22 @@ def test_trailers() -> None:
     assert parseTrailers(b"", 0) == []
     with pytest.raises(MalformedMessage):
         parseTrailers(block, 7)
+
+
+@pytest.mark.parametrize(
+    ("announced", "rebuilt"),
+    [
+        ([b"Trailer: X-Sum"], [b"Trailer: x-sum"]),
+        ([b"Trailer: X-Sum, Content-Length,, Y"], [b"Trailer: x-sum, y"]),
+        ([b"Trailer: Authorization"], []),
+        ([b"Trailer: a b"], []),
+        ([b"Trailer: A", b"trailer: B"], [b"Trailer: a", b"Trailer: b"]),
+    ],
+)
+def test_trailersAnnounced(announced: list[bytes], rebuilt: list[bytes]) -> None:
+    """B5.7, B4.6: Trailer is rebuilt from the fields that will be forwarded; without chunks there is no place for them."""
+    chunked = b"Transfer-Encoding: chunked"
+    assert request(chunked, *announced).forward == rebuilt
+    assert request(*announced).forward == []
+    assert response(chunked, *announced).lines == rebuilt
+    assert response(b"Content-Length: 0", *announced).lines == []

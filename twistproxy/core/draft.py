@@ -29,6 +29,7 @@ from twistproxy.rules.fields import (
     KNOWN,
     REQUEST_ID,
     TE,
+    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
     VIA,
@@ -51,7 +52,7 @@ _isTarget = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+").fullmatch
 _NOT_A_DIRECTORS = tuple(
     name
     for name, (kind, _) in KNOWN.items()
-    if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, HOP)
+    if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, UPGRADE, TE, HOP)
 )
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -185,7 +186,9 @@ def _withClaims(request: Request) -> list[bytes]:
     if not claims:
         return request.forward.copy()
     forward = set(request.forward)
-    return [line for line in request.lines if line in forward or lineName(line) in claims]
+    lines = [line for line in request.lines if line in forward or lineName(line) in claims]
+    # what the parser has rebuilt is not among the lines as received
+    return lines + [line for line in request.forward if line not in request.lines]
 
 
 def _passes(via: bytes, name: str) -> int:

@@ -23,6 +23,7 @@ EXPECT = 12
 USER_AGENT = 13
 REFERER = 14
 DATE = 15
+TRAILER = 16
 
 #: name, kind, kept, reason
 _TABLE: tuple[tuple[bytes, int, bool, str], ...] = (
@@ -36,7 +37,7 @@ _TABLE: tuple[tuple[bytes, int, bool, str], ...] = (
     (b"keep-alive", HOP, False, "hop-by-hop; RFC 2068 19.7.1.1"),
     (b"proxy-authenticate", HOP, False, "meant for the next client only; RFC 9110 11.7.1"),
     (b"proxy-authorization", HOP, False, "meant for this proxy; RFC 9110 11.7.2"),
-    (b"trailer", HOP, False, "describes this hop's framing; rebuilt from the trailers; RFC 9110 6.6.2"),
+    (b"trailer", TRAILER, False, "describes this hop's framing; rebuilt from the trailers; RFC 9110 6.6.2"),
     (b"http2-settings", HOP, False, "belongs to 'Upgrade: h2c', which is not forwarded; RFC 7540 3.2.1"),
     (b"forwarded", FORWARDING, False, "a client can claim anything; RFC 7239 8.1"),
     (b"x-forwarded-for", FORWARDING, False, "as Forwarded"),

@@ -16,7 +16,7 @@ import re
 from typing import Any
 
 from twistproxy.errors import MalformedMessage
-from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, lineName
+from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, lineName, membersOf
 from twistproxy.message import Field, Peer, Request, UpstreamResponse
 from twistproxy.rules.fields import (
     CONNECTION,
@@ -29,6 +29,7 @@ from twistproxy.rules.fields import (
     NOT_IN_TRAILERS,
     REQUEST_ID,
     SECRET,
+    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 )
@@ -249,6 +250,7 @@ def _interpret(request: Request, fields: list[Field]) -> None:
     options = 0
     named: frozenset[bytes] = NO_NAMES
     upgrade: bytes | None = None
+    trailers: list[bytes] = []
     kinds = 0
     for kind, _, _, value, meaning in fields:
         kinds |= 1 << kind
@@ -269,6 +271,10 @@ def _interpret(request: Request, fields: list[Field]) -> None:
                 raise MalformedMessage("two Transfer-Encoding fields")
             transferCoding(value, minor)
             chunked = True
+        elif kind == TRAILER:
+            announced = announcement(value)
+            if announced is not None:
+                trailers.append(announced)
         elif kind == UPGRADE:
             upgrade = value if upgrade is None else upgrade + b", " + value
         elif kind == EXPECT and not minor:
@@ -284,6 +290,9 @@ def _interpret(request: Request, fields: list[Field]) -> None:
         if not validUpgrade(upgrade):
             raise MalformedMessage("an Upgrade field with unprintable characters")
         request.upgrade = withoutH2C(upgrade)
+    if trailers and chunked:
+        # without chunks there is no place for trailers
+        request.forward += trailers
     if named:
         request.forward = withoutNamed(request.forward, named)
         # so that rules which look at the fields do not see them either
@@ -334,6 +343,7 @@ class _ResponseBlock:
         chunked = False
         options = 0
         names: frozenset[bytes] = NO_NAMES
+        trailers: list[bytes] = []
         passing = False
         for kind, _, _, value, meaning in fields:
             if kind == DATE:
@@ -349,6 +359,10 @@ class _ResponseBlock:
                     raise MalformedMessage("two Transfer-Encoding fields")
                 transferCoding(value, self.minor)
                 chunked = True
+            elif kind == TRAILER:
+                announced = announcement(value)
+                if announced is not None:
+                    trailers.append(announced)
             elif kind == UPGRADE:
                 self.upgrade = value
             elif kind in _PASS_IN_RESPONSES:
@@ -359,6 +373,8 @@ class _ResponseBlock:
             self.lines = [line for line in lines if lineName(line) not in _NOT_IN_RESPONSES]
         if names:
             self.lines = withoutNamed(self.lines, names)
+        if trailers and chunked:
+            self.lines += trailers
         self.length = length
         self.chunked = chunked
         self.keepAlive = not options & CLOSE and (self.minor == 1 or options & KEEP_ALIVE != 0)
@@ -424,6 +440,17 @@ _PASS_IN_RESPONSES = frozenset((FORWARDING, REQUEST_ID))
 _NOT_IN_RESPONSES = frozenset(
     name for name, (kind, kept) in KNOWN.items() if not kept and kind not in _PASS_IN_RESPONSES
 )
+
+
+def announcement(value: bytes) -> bytes | None:
+    """
+    Rebuild a C{Trailer} field (RFC 9110 6.6.2; B5.7).
+
+    @param value: its value, as received.
+    @return: the line that announces those of the fields that will be forwarded, or C{None} if none will.
+    """
+    names = [name for name in membersOf(value) if _isToken(name) is not None and name not in NOT_IN_TRAILERS]
+    return b"Trailer: " + b", ".join(names) if names else None
 
 
 def parseTrailers(block: bytes, maxFields: int) -> list[bytes]:
