@@ -149,6 +149,22 @@ async def test_idleConnectionsClose(command: Any, webServer: Any) -> None:
     await until(lambda: not origin.open, "the end of the upstream connections")
 
 
+@pytest_twisted.ensureDeferred
+async def test_connectionThatNeverAsked(command: Any, webServer: Any) -> None:
+    """B10.2: one that brings no request, as browsers make them in advance, is not waited for till the end of the grace."""
+    proxy = await command("--target", webServer(Held()).target, "--limit", "request-head=0.3").started()
+    with Client.connect(proxy.number) as silent, Client.connect(proxy.number) as asked:
+        assert isinstance(asked, Client)
+        assert isinstance(silent, Client)
+        assert (await asked.get("/now")).status == 200  # by now the one before it is accepted, too
+        await asked.ask("GET", "/held")
+        proxy.signal(signal.SIGTERM)
+        assert await silent.ending() == "closed"
+        assert not proxy.ended
+    assert await proxy.status() == 0
+    assert b"0 cut off" in proxy.output
+
+
 @pytest.mark.parametrize("networkKind", ["hub"])
 @pytest_twisted.ensureDeferred
 async def test_acceptedJustBeforeTheSignal(command: Any, webServer: Any) -> None:

@@ -497,10 +497,13 @@ class H1Server(H1Connection):
     def drain(self) -> None:
         """
         The port is going down: close if nothing is asked of us.  A connection that has not brought a request yet may
-        have one on its way.
+        have one on its way, for as long as a request's head may take.
         """
-        if self._phase == HEAD and self.served and not self._buffer:
-            self._close()
+        if self._phase == HEAD and not self._buffer:
+            if self.served:
+                self._close()
+            else:
+                self._context.wheel.schedule(self, self._context.headTicks)
 
     def cut(self) -> None:
         """
