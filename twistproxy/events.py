@@ -28,7 +28,7 @@ class ExchangeRecord:
     @ivar host: the request's host.
     @ivar fields: the classified fields of the request's head.
     @ivar requestID: the request's id.
-    @ivar status: the status that the client got; 499 if it left before there was one, 0 if nothing was
+    @ivar status: the status that the client got; 499 if it left before the end, 0 if nothing was
         decided.
     @ivar requestBytes: body bytes received from the client.
     @ivar responseBytes: body bytes handed to the client's connection.

@@ -290,11 +290,12 @@ class IDialer(Interface):
     Makes upstream connections: names, addresses, TLS.
     """
 
-    def dial(target: Any, protocol: Any) -> Any:
+    def dial(target: Any, protocol: Any, handshaking: Any = None) -> Any:
         """
         Connect C{protocol} to C{target}.
 
         @type target: L{Target<twistproxy.upstreams.Target>}
+        @param handshaking: called, for C{https} only, when the connection stands and the TLS handshake begins.
         @return: a Deferred that fires with C{None} when C{protocol.makeConnection} was called (TLS handshake done), or
             fails with L{UpstreamError<twistproxy.errors.UpstreamError>}.  Cancelling it gives up at once.
         """

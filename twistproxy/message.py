@@ -168,6 +168,8 @@ class HeadersView:
 
     @headers.setter
     def headers(self, headers: Headers) -> None:
+        # a copy: whose headers they were must not change with this message
+        headers = headers.copy()
         self._setHeaders(headers)
         headers.edited = True
 

@@ -178,7 +178,7 @@ def test_leavesWhileBodyStreams() -> None:
     body.consumer.finish([])
     assert body.told == ["stop"]
     assert bench.downstream.told == [("head", 200, None, b"", False), b"x", "ended"]
-    assert (bench.records[0].status, bench.records[0].error.stage) == (200, Stage.BODY)
+    assert (bench.records[0].status, bench.records[0].error.stage) == (499, Stage.BODY)
 
 
 def test_leavesWhileDirectorRuns() -> None:

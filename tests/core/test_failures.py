@@ -232,7 +232,7 @@ def test_clientLeaves(makeWorld: Callable[..., World], phase: str) -> None:
     [record] = world.records
     stages = {"connecting": Stage.CONNECT, "queue": Stage.QUEUE, "waiting": Stage.WAIT, "streaming": Stage.BODY}
     assert (type(record.error), record.error.stage) == (ClientLeft, stages[phase])
-    assert record.status == (200 if phase == "streaming" else 499)
+    assert record.status == 499
     assert record.error.sent is (Sent.NOTHING if phase in ("connecting", "queue") else Sent.SOME)
     assert world.idle == 0
     [pool] = world.transport.pools.values()

@@ -135,7 +135,7 @@ def test_clientLeaves() -> None:
     exchange.clientLeft()
     assert (client.told, origin.told) == (["abort"], ["abort"])
     [record] = bench.records
-    assert (record.status, type(record.error), record.error.stage) == (101, ClientLeft, Stage.TUNNEL)
+    assert (record.status, type(record.error), record.error.stage) == (499, ClientLeft, Stage.TUNNEL)
 
 
 def test_idle() -> None:

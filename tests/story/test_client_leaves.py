@@ -36,7 +36,7 @@ def resets(client: Client) -> None:
 leaves = pytest.mark.parametrize("leave", [closes, halfCloses, resets])
 
 
-async def left(served: Any, stage: Stage, status: int = 499) -> Any:
+async def left(served: Any, stage: Stage) -> Any:
     """
     Wait until the one exchange has settled, and look at its record.
 
@@ -44,7 +44,7 @@ async def left(served: Any, stage: Stage, status: int = 499) -> Any:
     """
     [record] = await served.settled()
     assert isinstance(record.error, ClientLeft)
-    assert (record.status, record.error.status) == (status, 499)
+    assert (record.status, record.error.status) == (499, 499)
     assert (record.error.side, record.error.stage) == (Side.DOWNSTREAM, stage)
     await served.calm()
     await until(lambda: not served.site.connections, "the end of the connection")
@@ -202,7 +202,7 @@ async def test_whileStreamingTheResponse(serve: Any, origin: Any, leave: Any) ->
     assert await client.exactly(5) == b"hello"
     leave(client)
     assert await upstream.ending() == "reset"
-    record = await left(served, Stage.BODY, 200)
+    record = await left(served, Stage.BODY)
     assert record.responseBytes == 5
 
 
@@ -221,7 +221,7 @@ async def test_whileItDoesNotRead(serve: Any, origin: Any) -> None:
         await upstream.send(piece)
     client.reset()
     assert await upstream.ending() == "reset"
-    await left(served, Stage.BODY, 200)
+    await left(served, Stage.BODY)
 
 
 # Stock transports do not notice the end of a connection that they do not read, so this is a promise of the hub's.
@@ -259,7 +259,7 @@ async def test_inATunnel(serve: Any, origin: Any) -> None:
     assert await client.exactly(2) == b"hi"
     client.reset()
     assert await upstream.ending() == "reset"
-    await left(served, Stage.TUNNEL, 101)
+    await left(served, Stage.TUNNEL)
 
 
 @pytest_twisted.ensureDeferred

@@ -284,7 +284,7 @@ class MemoryNetwork:
         protocol.makeConnection(transport)
         return transport
 
-    def dial(self, target: Any, protocol: Any) -> Deferred[None]:
+    def dial(self, target: Any, protocol: Any, handshaking: Any = None) -> Deferred[None]:
         """
         See L{IDialer.dial}; connected when things happen next.
         """

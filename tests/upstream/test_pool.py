@@ -292,7 +292,7 @@ def test_longLine(make: Any) -> None:
 
     @implementer(IDialer)
     class Refusing:
-        def dial(self, target: Any, protocol: Any) -> Deferred[None]:
+        def dial(self, target: Any, protocol: Any, handshaking: Any = None) -> Deferred[None]:
             return dialed.pop() if dialed else fail(UpstreamError("refused", Stage.CONNECT))
 
     assert verifyObject(IDialer, Refusing())
@@ -356,7 +356,7 @@ def test_connectsAllTheSame(make: Any) -> None:
 
     @implementer(IDialer)
     class Stubborn:
-        def dial(self, target: Any, protocol: Any) -> Deferred[None]:
+        def dial(self, target: Any, protocol: Any, handshaking: Any = None) -> Deferred[None]:
             def connect(deferred: Any) -> None:
                 pooled.network.dialed.append(pooled.network._join(protocol))
                 deferred.callback(None)
@@ -375,7 +375,7 @@ def test_dialerRaises(make: Any) -> None:
 
     @implementer(IDialer)
     class Broken:
-        def dial(self, target: Any, protocol: Any) -> Any:
+        def dial(self, target: Any, protocol: Any, handshaking: Any = None) -> Any:
             raise ValueError("broken dialer")
 
     pooled = make(dialer=Broken(), maxConnections=1)

@@ -280,8 +280,7 @@ class ProxyFlow:
         self._report(error, exchange)
         exchange.giveUp()
         if isinstance(error, ClientLeft):
-            if not record.status:
-                record.status = error.status
+            record.status = error.status
             return None
         if exchange.responseSide is not ResponseSide.NOTHING:
             exchange.cut()

@@ -6,6 +6,7 @@ Making upstream connections: names to addresses, addresses to connections, TLS o
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -83,12 +84,14 @@ class Dialer:
         self._handshakeTimeout = handshakeTimeout
         self._tls = tls
 
-    def dial(self, target: Target, protocol: IProtocol) -> Deferred[None]:
+    def dial(
+        self, target: Target, protocol: IProtocol, handshaking: Callable[[], None] | None = None
+    ) -> Deferred[None]:
         """
         See L{IDialer.dial<twistproxy.interfaces.IDialer>}.
         """
         if target.scheme == "https":
-            return self._dialTLS(target, protocol)
+            return self._dialTLS(target, protocol, handshaking)
         connecting = _OneProtocol(protocol).connectBy(self._endpoint(target))
 
         def connected(_: object) -> None:
@@ -100,9 +103,11 @@ class Dialer:
         connecting.addCallbacks(connected, lambda failure: _asUpstreamError(failure, target))
         return connecting
 
-    def _dialTLS(self, target: Target, protocol: IProtocol) -> Deferred[None]:
+    def _dialTLS(
+        self, target: Target, protocol: IProtocol, handshaking: Callable[[], None] | None
+    ) -> Deferred[None]:
         settings = target.tls if isinstance(target.tls, TLSSettings) else self._tls
-        attempt = _TLSAttempt(self._reactor, self._handshakeTimeout)
+        attempt = _TLSAttempt(self._reactor, self._handshakeTimeout, handshaking)
         layer = clientTLS(protocol, settings, target.host, attempt.ready, attempt.failed)
         return attempt.begin(_OneProtocol(layer).connectBy(self._endpoint(target)), layer, target)
 
@@ -126,9 +131,12 @@ class _TLSAttempt:
     The way to a connection with TLS: TCP first, then the handshake, which has a limit of its own.
     """
 
-    def __init__(self, reactor: Any, handshakeTimeout: float | None) -> None:
+    def __init__(
+        self, reactor: Any, handshakeTimeout: float | None, handshaking: Callable[[], None] | None
+    ) -> None:
         self._reactor = reactor
         self._handshakeTimeout = handshakeTimeout
+        self._handshaking = handshaking
         self._result: Deferred[None] = Deferred(self._cancel)
         self._connecting: Deferred[Any] | None = None
         self._layer: Any = None
@@ -145,6 +153,8 @@ class _TLSAttempt:
 
     def _connected(self, _: object) -> None:
         self._connecting = None
+        if self._handshaking is not None:
+            self._handshaking()
         if self._handshakeTimeout is not None and not self._result.called:
             self._timer = self._reactor.callLater(self._handshakeTimeout, self._timedOut)
 

@@ -206,9 +206,8 @@ class AccessLog:
         records, self._records = self._records, []
         if not records:
             return
-        line = self._line
         epoch = self._wallClock() - self._clock.seconds()
-        data = memoryview(b"".join([line(record, epoch + record.ended) for record in records]))
+        data = memoryview(b"".join([self._formatted(record, epoch + record.ended) for record in records]))
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -218,6 +217,16 @@ class AccessLog:
                 self._failed = True
                 path = self._path or "on standard output"
                 self._log.warn("the access log {path} cannot be written: {error}", path=path, error=str(error))
+
+    def _formatted(self, record: ExchangeRecord, ended: float) -> bytes:
+        """
+        @return: the line of one exchange; nothing if its format fails on it, which must not cost the others theirs.
+        """
+        try:
+            return self._line(record, ended)
+        except Exception:
+            self._log.failure("the access log's format failed on {record}", record=record)
+            return b""
 
     def reopen(self) -> None:
         """

@@ -275,10 +275,11 @@ class _Connecting(Timed):
     A connection that is being made for a request.
     """
 
-    __slots__ = ("_attempt", "_connection", "_outbound", "_pool", "_receiver")
+    __slots__ = ("_attempt", "_connection", "_outbound", "_pool", "_receiver", "_stage")
 
     def __init__(self, pool: Pool, outbound: OutboundRequest, receiver: Any, ticks: int) -> None:
         super().__init__()
+        self._stage = Stage.CONNECT
         self._pool = pool
         self._outbound = outbound
         self._receiver: Any = receiver
@@ -295,18 +296,29 @@ class _Connecting(Timed):
         """
         Connecting, or in the TLS handshake.
         """
-        return Stage.CONNECT
+        return self._stage
 
     def dial(self, dialer: Any) -> None:
         """
         Begin.
         """
         try:
-            attempt = dialer.dial(self._pool.target, self._connection)
+            target = self._pool.target
+            if target.scheme == "https":
+                attempt = dialer.dial(target, self._connection, self._handshaking)
+            else:
+                attempt = dialer.dial(target, self._connection)
         except Exception:
             attempt = fail()
         self._attempt = attempt
         attempt.addCallbacks(self._connected, self._failed)
+
+    def _handshaking(self) -> None:
+        """
+        The connection stands; the handshake has a limit of its own, which whoever dials keeps.
+        """
+        self._stage = Stage.TLS
+        self._pool.context.wheel.cancel(self)
 
     def _connected(self, _: object) -> None:
         self._pool.context.wheel.cancel(self)
@@ -358,7 +370,7 @@ class _Connecting(Timed):
         """
         There will be no connection any more.
         """
-        self._giveUp(Unavailable("the proxy is going down", Stage.CONNECT))
+        self._giveUp(Unavailable("the proxy is going down", self._stage))
 
     def _giveUp(self, error: ProxyError) -> None:
         receiver, self._receiver = self._receiver, None
