@@ -197,3 +197,13 @@ def test_exchange() -> None:
     exchange = Bench(director=director).start()
     assert seen == [exchange]
     exchange.clientLeft()
+
+
+def test_sameStringSameTarget() -> None:
+    """A director that names its targets by strings does not make a new target, and so a new key to look up, for each request."""
+    targets = []
+    for _ in range(2):
+        proxied = drafted(get())
+        proxied.setTarget("http://origin.example:81/base")
+        targets.append(proxied.outbound.upstream)
+    assert targets[0] is targets[1]

@@ -5,6 +5,7 @@ What a director is given: the request as it came, the request as it will go, and
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from twistproxy.errors import ClientError
@@ -15,6 +16,11 @@ from twistproxy.upstreams import Target
 
 if TYPE_CHECKING:
     from twistproxy.core.exchange import Exchange
+
+
+#: A director that names its targets by strings names the same few again and again; the same string gives the same
+#: object, which is what the transport recognizes its pool by.
+_parsed = lru_cache(maxsize=1024)(parseTarget)
 
 
 class ProxyRequest:
@@ -49,7 +55,7 @@ class ProxyRequest:
         @raise ValueError: if C{target} is a string that is no target.
         """
         if not isinstance(target, Target):
-            target = parseTarget(target)
+            target = _parsed(target)
         outbound = self.outbound
         outbound.upstream = target
         if not preserveHost or not self.inbound.host:
