@@ -13,7 +13,7 @@ import re
 
 from twistproxy.errors import MalformedMessage
 from twistproxy.rules.framing import MAX_LENGTH
-from twistproxy.wire.h1head import parseTrailers
+from twistproxy.wire.h1head import headFault, parseTrailers
 
 #: In all of a message; nobody uses them but attackers (the bound is Go's and h11's order of magnitude).
 MAX_EXTENSIONS = 4096
@@ -33,7 +33,7 @@ class ChunkedReader:
     @ivar trailers: its trailer lines, forbidden ones dropped.
     """
 
-    __slots__ = ("_extensions", "_held", "_left", "_maxFields", "_maxTrailers", "_state", "done", "rest", "trailers")
+    __slots__ = ("_extensions", "_held", "_left", "_maxFields", "_maxTrailers", "_seen", "_state", "done", "rest", "trailers")
 
     def __init__(self, maxTrailers: int, maxFields: int) -> None:
         """
@@ -44,6 +44,7 @@ class ChunkedReader:
         self._left = 0
         self._held = b""
         self._extensions = 0
+        self._seen = 0
         self._maxTrailers = maxTrailers
         self._maxFields = maxFields
         self.done = False
@@ -137,13 +138,15 @@ class ChunkedReader:
         if data.startswith(b"\r\n", at):
             end = at
         else:
-            end = data.find(b"\r\n\r\n", at)
+            # what was looked at when it came is not looked at again, however small the pieces are
+            end = data.find(b"\r\n\r\n", at + max(0, self._seen - 3))
         if (end if end >= 0 else len(data)) - at > self._maxTrailers:
             raise MalformedMessage("trailers too long", 431)
         if end < 0:
-            self._held = data[at:]
-            if b"\n" in self._held.replace(b"\r\n", b""):
+            self._held = held = data[at:]
+            if headFault(held, max(0, self._seen - 1)) is not None:
                 raise MalformedMessage("a trailer line that ends without CR")
+            self._seen = len(held)
             return -1
         self.trailers = parseTrailers(data[at:end], self._maxFields)
         self._state = _DONE
