@@ -33,7 +33,10 @@ class ChunkedReader:
     @ivar trailers: its trailer lines, forbidden ones dropped.
     """
 
-    __slots__ = ("_extensions", "_held", "_left", "_maxFields", "_maxTrailers", "_seen", "_state", "done", "rest", "trailers")
+    __slots__ = (
+        "_extensions", "_held", "_left", "_maxFields", "_maxTrailers", "_seen", "_state", "done", "rest",
+        "trailers",
+    )  # fmt: skip
 
     def __init__(self, maxTrailers: int, maxFields: int) -> None:
         """
