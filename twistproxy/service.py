@@ -255,6 +255,8 @@ class ProxyService(Service):
         transport: Any = parts.proxy.transport
         if hasattr(transport, "cut"):
             transport.cut()
+        if parts.access is not None:
+            parts.access.close()
         counters = self.counters.counts()
         failed = sum(counters.failures.values())
         self._log.info(
@@ -266,8 +268,6 @@ class ProxyService(Service):
             received=counters.requestBytes,
             sent=counters.responseBytes,
         )
-        if parts.access is not None:
-            parts.access.close()
         if self._demoPort is not None:
             return maybeDeferred(self._demoPort.stopListening)
         # Stock transports reset an aborted connection in the next turn, and a process that has ended by then closes it

@@ -207,7 +207,12 @@ class AccessLog:
         if not records:
             return
         epoch = self._wallClock() - self._clock.seconds()
-        data = memoryview(b"".join([self._formatted(record, epoch + record.ended) for record in records]))
+        line = self._line
+        try:
+            lines = [line(record, epoch + record.ended) for record in records]
+        except Exception:
+            lines = [self._formatted(record, epoch + record.ended) for record in records]
+        data = memoryview(b"".join(lines))
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
