@@ -32,6 +32,7 @@ class FaultyTransport:
     requests in the same order meet the same faults.  At most one of refusal and reset happens to a request; a
     delay goes with either.
 
+    @ivar transport: the transport that it wraps.
     @ivar injected: how often what has happened: C{"delay"}, C{"status"}, C{"reset"}.
     """
 
@@ -70,7 +71,7 @@ class FaultyTransport:
                 raise ValueError(f"a rate is a number from 0.0 to 1.0, not {rate!r}")
         if delay < 0:
             raise ValueError(f"a delay is a number of seconds, not {delay!r}")
-        self._inner = transport
+        self.transport = transport
         self._roundTrip: Callable[[OutboundRequest], Any] = hookOf(transport, ITransport, "roundTrip")
         self._clock = clock
         self._random = Random(seed)
@@ -84,7 +85,7 @@ class FaultyTransport:
         self.injected: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<FaultyTransport on {self._inner!r}: {dict(self.injected)}>"
+        return f"<FaultyTransport on {self.transport!r}: {dict(self.injected)}>"
 
     def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
         """
@@ -101,6 +102,20 @@ class FaultyTransport:
             return maybeDeferred(self._carry, outbound, fate)
         self.injected["delay"] += 1
         return deferLater(self._clock, self._delay, self._carry, outbound, fate)
+
+    def close(self) -> None:
+        """
+        Close what is wrapped, if that can be closed.
+        """
+        if hasattr(self.transport, "close"):
+            self.transport.close()
+
+    def cut(self) -> None:
+        """
+        The same, at once.
+        """
+        if hasattr(self.transport, "cut"):
+            self.transport.cut()
 
     def _carry(self, outbound: OutboundRequest, fate: str) -> Any:
         if fate == "status":

@@ -266,6 +266,7 @@ class MemoryTransport:
             if fault is Fault.CLOSE:
                 self._input.append(_EOF)
             else:
+                self.incoming.stalled = True
                 self._queueReset()
             return True
         return False

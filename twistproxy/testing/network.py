@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -105,7 +105,7 @@ class MemoryNetwork(Network):
         @param factory: a L{ProxySite<twistproxy.proxy.ProxySite>}, or any other factory of Twisted protocols.
         @return: the connection; the test has the client's end.
         """
-        address: IAddress = MemoryTransport(self, None, 40000 + len(self.transports)).getPeer()
+        address = IPv4Address("TCP", "192.0.2.1", 40000 + len(self.transports))
         name = f"client {self._clients}"
         self._clients += 1
         return self._join(factory.buildProtocol(address), name)

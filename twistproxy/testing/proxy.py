@@ -287,9 +287,12 @@ class MemoryProxy:
         self._stop()
         self.network.end()
         left: list[Any] = [*self.exchanges, *self.site.connections]
-        for pool in getattr(getattr(self.responder, "transport", None), "pools", {}).values():
-            if pool.connections or pool.waiting:
-                left.append(pool)
+        transport = getattr(self.responder, "transport", None)
+        while transport is not None:
+            pools = getattr(transport, "pools", {}).values()
+            left += [pool for pool in pools if pool.connections or pool.waiting]
+            # a transport may wrap another
+            transport = getattr(transport, "transport", None)
         if left:
             raise AssertionError(f"left behind: {left}")
 
