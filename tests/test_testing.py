@@ -1,5 +1,5 @@
 """
-The public test tools: a whole proxy in memory, faults at a chosen byte, and faults on purpose.
+The public test tools: a whole proxy in memory, and faults at a chosen byte.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def test_interim() -> None:
 
 
 def test_upgrade() -> None:
-    """B4: behind a 101 both sides see bytes as they are."""
+    """B6.1: behind a 101 both sides see bytes as they are."""
     answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nwelcome"
     proxy, upstream, client = served(answer)
     with proxy:
@@ -297,7 +297,7 @@ def test_tunnelTimer() -> None:
 
 
 def test_bufferedBytes() -> None:
-    """B6.1: what the proxy holds is seen, wherever that is: what it wrote, a head that is not complete, a body nobody takes."""
+    """B4.2: what the proxy holds is seen, wherever that is: what it wrote, a head that is not complete, a body nobody takes."""
     waiting: Deferred[None] = Deferred()
     proxy, upstream, client = served(director=lambda request: waiting)
     with proxy:
@@ -354,6 +354,13 @@ def test_nothingYet() -> None:
         for ask in (lambda: client.response, lambda: upstream.request, lambda: upstream.connection):
             with pytest.raises(AssertionError, match=r"has got no re|never connected"):
                 ask()
+
+
+def test_bounds() -> None:
+    """Limits on size are those that were given."""
+    proxy, _, client = served(limits=Limits(head=200))
+    with proxy:
+        assert client.request(headers={"X": "y" * 300}).status == 431  # type: ignore[union-attr]
 
 
 # -- at which byte
@@ -420,7 +427,7 @@ def test_halfClose() -> None:
 
 
 def test_halfCloseInATunnel() -> None:
-    """B5.3: in a tunnel it closes the other's write side, and the other direction runs on."""
+    """B6.3: in a tunnel it closes the other's write side, and the other direction runs on."""
     answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n"
     proxy, upstream, client = served(answer)
     with proxy:
@@ -464,7 +471,7 @@ def test_rate(rate: float) -> None:
 
 
 def test_slowReader() -> None:
-    """B6.1: a client that takes a slow while gets all of it in the end, and the proxy never holds more than its bound."""
+    """B5.4: a client that takes a slow while gets all of it in the end, and the proxy never holds more than its bound."""
     proxy, upstream, client = served(httpResponse(200, {"Content-Length": "2000000"}))
     with proxy:
         client.connection.incoming.rate = 100_000
@@ -542,149 +549,3 @@ def test_readerStops() -> None:
     reader = MessageReader()
     reader.feed(httpRequest("POST", "/", {"Transfer-Encoding": "chunked"}, b"zz\r\n"))
     assert ("zz" in reader.broken, repr(reader.messages)) == (True, "[<Message POST /, 0 bytes, incomplete>]")
-
-
-# -- faults on purpose
-
-
-def faulty(answer: Any = None, **faults: Any) -> tuple[MemoryProxy, FaultyTransport, ScriptedUpstream, MemoryClient]:
-    """@return: a proxy whose transport fails on purpose."""
-    network = MemoryNetwork()
-
-    def direct(request: Any) -> None:
-        request.setTarget("http://origin.test")
-
-    plain = ReverseProxy(direct, reactor=network)
-    transport = FaultyTransport(plain.transport, network.clock, **faults)
-    proxy = MemoryProxy(network=network, responder=ReverseProxy(direct, transport, reactor=network))
-    return proxy, transport, proxy.addUpstream(answer=answer or httpResponse(200, {}, BODY)), proxy.client()
-
-
-def test_noFault() -> None:
-    """Without a fault it is not there."""
-    proxy, transport, _, client = faulty()
-    with proxy:
-        assert client.request("POST", body=BODY).body == BODY  # type: ignore[union-attr]
-        assert transport.injected == {}
-
-
-def test_faultyDelay() -> None:
-    """A delayed request is sent later; a client that leaves meanwhile ends it."""
-    proxy, transport, upstream, client = faulty(delay=2.0)
-    with proxy:
-        client.request()
-        proxy.advance(1.9)
-        assert upstream.requests == []
-        proxy.advance(0.2)
-        assert client.response.body == BODY
-        client.request()
-        client.connection.sendReset()
-        proxy.advance(10)
-        assert (len(upstream.requests), transport.injected) == (1, {"delay": 2})
-
-
-def test_faultyStatus() -> None:
-    """A part of the requests is refused, by a seed: the same ones every time, and not sent."""
-    runs = []
-    for seed in (1, 1, 2):
-        proxy, transport, upstream, client = faulty(statusRate=0.3, seed=seed)
-        with proxy:
-            got = [client.request("POST", body=b"x" * 10).status for _ in range(100)]  # type: ignore[union-attr]
-            assert (got.count(503), len(upstream.requests)) == (transport.injected["status"], got.count(200))
-            assert 15 < got.count(503) < 45
-            runs.append(got)
-    assert (runs[0] == runs[1], runs[0] == runs[2]) == (True, False)
-
-
-def test_faultyStatusBeforeTheBody() -> None:
-    """B5.7: a refused upload is answered although its body is still to come, and the connection lives on."""
-    proxy, _, _, client = faulty(statusRate=1.0, status=429)
-    with proxy:
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345")
-        assert client.response.status == 429
-        client.send(b"67890" + httpRequest())
-        assert [each.status for each in client.responses] == [429, 429]
-
-
-CHUNKED = httpResponse(200, {"Transfer-Encoding": "chunked"}, b"2800\r\n" + BODY + b"\r\n0\r\n\r\n")
-
-
-@pytest.mark.parametrize("streamed", ["all", "split", "chunked"])
-@pytest.mark.parametrize("byte", [0, 100, len(BODY) - 1])
-def test_faultyReset(streamed: str, byte: int) -> None:
-    """B5.5: a response breaks off at the byte that was asked for, however it is framed, and the upstream's with it."""
-    whole = httpResponse(200, {}, BODY)
-    answer = {"all": whole, "split": whole[:5000], "chunked": CHUNKED}[streamed]
-    proxy, transport, upstream, client = faulty(answer, resetAt=byte)
-    with proxy:
-        client.request()
-        if streamed == "split":
-            upstream.connection.send(whole[5000:])
-        assert (client.response.body, client.response.complete, client.ended) == (BODY[:byte], False, "closed")
-        assert transport.injected == {"reset": 1}
-        assert str(proxy.records[0].error) == "reset on purpose"
-
-
-def test_faultyResetIsTooLate() -> None:
-    """A body that is shorter than that is left alone."""
-    for answer in (None, CHUNKED):
-        proxy, transport, _, client = faulty(answer, resetAt=len(BODY))
-        with proxy:
-            assert client.request().body == BODY  # type: ignore[union-attr]
-            assert (client.response.complete, transport.injected) == (True, {})
-
-
-def test_faultyResetBeforeTheHead() -> None:
-    """Before the head it is a failure as of an upstream."""
-    proxy, _, upstream, client = faulty(resetAt=-1, resetRate=0.5, seed=3)
-    with proxy:
-        got = [client.request().status for _ in range(40)]  # type: ignore[union-attr]
-        assert set(got) == {200, 502}
-        assert len(upstream.requests) == got.count(200)
-
-
-def test_faultyOnly() -> None:
-    """What must not fail does not."""
-    proxy, _, _, client = faulty(statusRate=1.0, only=lambda outbound: outbound.target != b"/pay")
-    with proxy:
-        assert [client.request("GET", target).status for target in ("/", "/pay")] == [503, 200]  # type: ignore[union-attr]
-
-
-def test_faultyTunnel() -> None:
-    """A tunnel is left alone."""
-    proxy, _, _, client = faulty(
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nwelcome", resetAt=0
-    )
-    with proxy:
-        client.request(headers={"Connection": "Upgrade", "Upgrade": "any"})
-        assert client.opaque == b"welcome"
-
-
-def test_faultyCloses() -> None:
-    """It is closed with what it wraps; what cannot be closed need not be."""
-    proxy, transport, upstream, client = faulty()
-    with proxy:
-        client.request()
-        transport.close()
-        proxy.run()
-        assert upstream.connection.lost
-        transport.cut()
-    callable_ = FaultyTransport(lambda outbound: Response(200), proxy.clock)
-    callable_.close()
-    callable_.cut()
-
-
-@pytest.mark.parametrize("wrong", [{"delayRate": 2}, {"statusRate": -0.1}, {"resetRate": 1.1}, {"delay": -1}])
-def test_faultyWrong(wrong: dict[str, Any]) -> None:
-    """What cannot be meant is refused when it is said."""
-    with pytest.raises(ValueError, match="is a number"):
-        FaultyTransport(lambda outbound: None, None, **wrong)
-    with pytest.raises(TypeError, match="ITransport"):
-        FaultyTransport(None, None)
-
-
-def test_bounds() -> None:
-    """Limits on size are those that were given."""
-    proxy, _, client = served(limits=Limits(head=200))
-    with proxy:
-        assert client.request(headers={"X": "y" * 300}).status == 431  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_testing -*-
+# -*- test-case-name: tests.test_testing_faults -*-
 """
 Faults on purpose, in a proxy that runs: for tests, and for the staging of whatever stands in front of one or
 behind.

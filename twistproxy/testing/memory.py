@@ -34,7 +34,8 @@ _RESET = object()
 @implementer(ITCPTransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """
-    A connection: towards the proxy's protocol an L{ITCPTransport}, towards the test what follows here.
+    A connection: towards the proxy's protocol an
+    L{ITCPTransport<twisted.internet.interfaces.ITCPTransport>}, towards the test what follows here.
 
     @ivar name: C{"client 0"} for a client's, the target's name for one to an upstream.
     @ivar target: where the proxy connected to, or C{None} for a client's connection.
