@@ -16,6 +16,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import deferLater
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 import twistproxy.testing
@@ -447,6 +449,8 @@ def test_corrupt() -> None:
         body = client.request().body  # type: ignore[union-attr]
         assert [at for at in range(len(BODY)) if body[at] != BODY[at]] == [10]
         assert body[10] == BODY[10] ^ 0xFF
+        client.connection.incoming.corruptAt(client.connection.incoming.count + 9, 0x01)
+        assert client.request().status == 300  # type: ignore[union-attr]
         other = proxy.client()
         other.connection.outgoing.corruptAt(0, 0x80)
         assert other.request().status == 400  # type: ignore[union-attr]
@@ -484,6 +488,40 @@ def test_slowReader() -> None:
         assert (client.response.complete, len(client.response.body)) == (True, 2_000_000)
         assert 64 * 1024 < max(held) < 300_000
         assert proxy.bufferedBytes == 0
+
+
+def test_slowUpload() -> None:
+    """B4.2: an upstream that takes a request slowly makes the proxy stop reading it, not keep it; all of it arrives."""
+    proxy, upstream, client = served()
+    with proxy:
+        upstream.onConnection = lambda connection: setattr(connection.incoming, "rate", 100_000)
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n")
+        client.connection.queue(*[b"x" * 20_000] * 100)
+        proxy.run()
+        assert (client.connection.reading, client.connection.unreadBytes > 1_600_000) == (False, True)
+        held = []
+        for _ in range(21):
+            proxy.advance(1)
+            held.append(proxy.bufferedBytes)
+        assert (64 * 1024 < max(held) < 300_000, held[-1]) == (True, 0)
+        assert (len(upstream.request.body), client.response.status) == (2_000_000, 200)
+
+
+def test_anySite() -> None:
+    """Any factory of Twisted protocols can be connected to; what it sends is read like anything else."""
+
+    class Stock(Resource):
+        isLeaf = True
+
+        def render_GET(self, request: Any) -> bytes:
+            return b"stock"
+
+    network = MemoryNetwork()
+    client = MemoryClient(network.connect(Site(Stock(), reactor=network.clock)))
+    assert client.request().body == b"stock"  # type: ignore[union-attr]
+    client.request("GET", "/", {"Connection": "close"})
+    assert ([each.body for each in client.responses], client.ended) == ([b"stock", b"stock"], "closed")
+    network.end()
 
 
 def test_rateIsNoBurst() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from twistproxy import Response, ReverseProxy
+from twistproxy.errors import Stage, UpstreamError
 from twistproxy.testing import (
     FaultyTransport,
     MemoryClient,
@@ -156,3 +157,57 @@ def test_faultyWrong(wrong: dict[str, Any]) -> None:
         FaultyTransport(lambda outbound: None, None, **wrong)
     with pytest.raises(TypeError, match="ITransport"):
         FaultyTransport(None, None)
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_faultyCoroutine(delay: float) -> None:
+    """What is wrapped may be a coroutine function, and its failures come out as they are."""
+    network = MemoryNetwork()
+
+    async def carry(outbound: Any) -> Response:
+        if outbound.target == b"/bad":
+            raise UpstreamError("mine", Stage.WAIT)
+        return Response(200, body=b"mine")
+
+    transport = FaultyTransport(carry, network.clock, delay=delay, resetAt=2)
+    responder = ReverseProxy(lambda request: request.setTarget("http://origin.test"), transport, reactor=network)
+    with MemoryProxy(network=network, responder=responder) as proxy:
+        client, other = proxy.client(), proxy.client()
+        client.request()
+        other.request("GET", "/bad")
+        proxy.advance(1.1)
+        assert (client.response.body, client.ended, other.response.status) == (b"mi", "closed", 502)
+        assert sorted(str(record.error) for record in proxy.records) == ["mine", "reset on purpose"]
+
+
+def test_faultyResetInAnUpload() -> None:
+    """B7.2: a request may fail while its body is still coming."""
+    proxy, _, upstream, client = faulty(resetAt=-1)
+    with proxy:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345")
+        assert client.response.status == 502
+        client.send(b"67890")
+        assert upstream.requests == []
+
+
+def test_faultyBodyIsGivenUp() -> None:
+    """B7.1: a client that leaves before the byte ends the upstream's response; nothing is counted."""
+    proxy, transport, upstream, client = faulty(httpResponse(200, {}, BODY)[:2000], resetAt=5000)
+    with proxy:
+        client.request()
+        client.connection.sendReset()
+        assert (upstream.connection.ended, transport.injected) == ("reset", {})
+
+
+def test_faultyBackpressure() -> None:
+    """B5.4: a client that stops reading stops the upstream through it."""
+    proxy, _, upstream, client = faulty(httpResponse(200, {"Content-Length": "10000000"}), resetAt=9_000_000)
+    with proxy:
+        client.connection.taking = False
+        client.request()
+        upstream.connection.queue(*[b"x" * 20_000] * 500)
+        proxy.run()
+        assert (upstream.connection.reading, proxy.bufferedBytes < 400_000) == (False, True)
+        client.connection.taking = True
+        proxy.run()
+        assert (len(client.response.body), client.ended) == (9_000_000, "closed")

@@ -124,8 +124,8 @@ class FaultyTransport:
         if fate == "reset" and self._resetAt == -1:
             self.injected["reset"] += 1
             return fail(UpstreamError("reset on purpose", Stage.WAIT, Sent.SOME))
-        carried = self._roundTrip(outbound)
-        return maybeDeferred(lambda: carried).addCallback(self._breakOff) if fate else carried
+        carried = maybeDeferred(self._roundTrip, outbound)
+        return carried.addCallback(self._breakOff) if fate else carried
 
     def _breakOff(self, response: Response) -> Response:
         """

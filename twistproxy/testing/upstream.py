@@ -47,6 +47,8 @@ class ScriptedUpstream:
     Whatever else an upstream can do wrong is done to its connections: L{onConnection} gets each of them
     before anything has passed.
 
+    What comes over these connections is read from their C{received}, so there is nothing left there to take.
+
     @ivar answer: the answer to each request for which the script says nothing: by default one that echoes the
         request line.
     @ivar script: answers for the next requests, in the order in which these are complete; each is used once.
