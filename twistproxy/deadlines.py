@@ -36,6 +36,13 @@ class Timed:
         self.deadline = NEVER
         self.slot = NEVER
 
+    @property
+    def limitName(self) -> str:
+        """
+        The name of the limit that it waits under now, for whoever looks at the timers; C{""} if it has none.
+        """
+        return ""
+
     def timedOut(self) -> None:
         """
         Called once when the deadline has passed; it may schedule itself again.

@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 from tests.net.peers import Attentive, HalfCloseable, Ports, RawPeer, Recorder, Recorders, turn, until
 from twistproxy.net.output import HIGH_WATER, LOW_WATER
 from twistproxy.net.reactor import HubReactor
+from twistproxy.net.transport import BODY_READ_SIZE, READ_SIZE
 
 MB = 1 << 20
 
@@ -130,7 +131,7 @@ async def test_pauseBetweenReads(ports: Ports) -> None:
     """Pausing takes effect between two reads of one event, whichever they are."""
     for reads in (1, 2, 3):
         protocol, peer = await ports.pair()
-        full = reads * 32 * 1024
+        full = READ_SIZE + (reads - 1) * BODY_READ_SIZE
 
         def pause(data: bytes, protocol: Any = protocol, full: int = full) -> None:
             if len(protocol.received) >= full:
@@ -139,14 +140,14 @@ async def test_pauseBetweenReads(ports: Ports) -> None:
         with peer:
             protocol.onData = pause
             protocol.transport.pauseProducing()
-            await peer.send(bytes(120_000))
+            await peer.send(bytes(250_000))
             protocol.transport.resumeProducing()
             await until(lambda protocol=protocol: protocol.received)
             await turn(0.02)
             assert len(protocol.received) == full
             protocol.onData = lambda data: None
             protocol.transport.resumeProducing()
-            await until(lambda protocol=protocol: len(protocol.received) == 120_000)
+            await until(lambda protocol=protocol: len(protocol.received) == 250_000)
 
 
 @ensureDeferred

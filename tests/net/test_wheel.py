@@ -294,6 +294,22 @@ def test_many() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_scheduled() -> None:
+    """What has a deadline can be listed with the time it has left; what was put off for ever is not among it."""
+    clock = Clock()
+    wheel = Wheel(clock)
+    alarm, moved, put = Alarm(clock), Alarm(clock), Alarm(clock)
+    for each in (alarm, moved, put):
+        wheel.schedule(each, 10)
+    wheel.schedule(moved, 50)
+    wheel.schedule(put, NEVER)
+    assert [(timed, round(seconds, 6)) for timed, seconds in wheel.scheduled()] == [(alarm, 1.1), (moved, 5.1)]
+    advance(clock, 0.5)
+    assert [round(seconds, 6) for _, seconds in wheel.scheduled()] == [0.6, 4.6]
+    advance(clock, 10)
+    assert (wheel.scheduled(), alarm.limitName) == ([], "")
+
+
 def test_repr() -> None:
     """A wheel says how much it holds."""
     clock = Clock()

@@ -536,6 +536,8 @@ class _WholeTime(Timed):
     The limit on an exchange as a whole.
     """
 
+    limitName = "exchange"
+
     __slots__ = ("_exchange", "_wheel")
 
     def __init__(self, exchange: Exchange, wheel: IWheelLike) -> None:

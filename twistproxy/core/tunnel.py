@@ -28,6 +28,8 @@ class Tunnel(Timed):
     One tunnel.
     """
 
+    limitName = "tunnelIdle"
+
     __slots__ = ("_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel")
 
     def __init__(

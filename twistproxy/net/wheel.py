@@ -94,6 +94,13 @@ class Wheel:
                     self._sleep()
         timed.slot = NEVER
 
+    def scheduled(self) -> list[tuple[Timed, float]]:
+        """
+        @return: all that has a deadline, and how long it has to go, in seconds.
+        """
+        held = [timed for slot in self._slots.values() for timed in slot]
+        return [(timed, (timed.deadline - self.now) * TICK) for timed in held if timed.deadline < NEVER]
+
     def _file(self, timed: Timed, ticks: int) -> None:
         """
         Put C{timed} into the slot of its deadline.  As this is rare, it can afford to look at the clock.

@@ -214,6 +214,7 @@ class _Waiting(Timed):
     __slots__ = ("_pool", "active", "outbound", "receiver")
 
     stage = Stage.QUEUE
+    limitName = "queue"
 
     def __init__(self, pool: Pool, outbound: OutboundRequest, receiver: Any, ticks: int) -> None:
         super().__init__()
@@ -290,6 +291,8 @@ class _Connecting(Timed):
         if outbound.timeouts is not None:
             ticks = ticksOf(pool.context.wheel, outbound.timeouts.connect)
         pool.context.wheel.schedule(self, ticks)
+
+    limitName = "connect"
 
     @property
     def stage(self) -> Stage:

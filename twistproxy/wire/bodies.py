@@ -135,6 +135,13 @@ class BodyReader:
 
     # -- from the owner
 
+    @property
+    def bufferedBytes(self) -> int:
+        """
+        What has come and nobody has taken yet.
+        """
+        return sum(map(len, self._pending))
+
     def deliver(self, consumer: Any) -> None:
         """
         See L{IBody.deliver<twistproxy.interfaces.IBody>}.

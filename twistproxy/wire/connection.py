@@ -30,6 +30,14 @@ class H1Connection(Timed):
         self.factory: Any = None
         self.transport: Any = None
 
+    @property
+    def bufferedBytes(self) -> int:
+        """
+        What was read, and is still to be parsed or to be taken by whoever gets the body.
+        """
+        body: Any = getattr(self, "_body", None)
+        return len(self._buffer) + (0 if body is None else body.bufferedBytes)
+
     def writeConnectionLost(self) -> None:
         """
         Our side is closed, which only we do.

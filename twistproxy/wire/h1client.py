@@ -469,6 +469,15 @@ class H1Client(H1Connection):
 
     # -- time and ending
 
+    @property
+    def limitName(self) -> str:
+        """
+        See L{Timed.limitName<twistproxy.deadlines.Timed>}.
+        """
+        if self._phase == WAIT:
+            return "responseHead" if self._requestBody is None else "write"
+        return {IDLE: "upstreamIdle", BODY: "responseBody"}.get(self._phase, "write")
+
     def timedOut(self) -> None:
         """
         See L{Timed.timedOut<twistproxy.deadlines.Timed>}.

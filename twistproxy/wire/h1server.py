@@ -464,6 +464,18 @@ class H1Server(H1Connection):
 
     # -- time and ending
 
+    @property
+    def limitName(self) -> str:
+        """
+        See L{Timed.limitName<twistproxy.deadlines.Timed>}.
+        """
+        if self._phase == HEAD:
+            return "requestHead" if self._buffer and self._writable else "keepAlive"
+        if self._phase == BUSY:
+            body = self._body
+            return "requestBody" if body is not None and not body.ended and not body.paused else "write"
+        return "discard" if self._phase in (DISCARD, LINGER) else "write"
+
     def timedOut(self) -> None:
         """
         See L{Timed.timedOut<twistproxy.deadlines.Timed>}.
