@@ -518,6 +518,24 @@ def test_signals(handlers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     parts.access.close()
 
 
+def test_earlySignals(handlers: None, tmp_path: Path) -> None:
+    """B10.2, B10.4: from the moment it listens: a log rotation must not kill a proxy whose reactor is still starting."""
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # not the default: it would end the tests
+    reactor = Stopping()
+    path = tmp_path / "access.log"
+    parts = serviceParts(parsed("--target", ":1", "--access-log", str(path)), reactor)
+    service = CommandService(reactor, parts)
+    service.startService()
+    path.unlink()
+    signal.raise_signal(signal.SIGUSR1)
+    assert path.exists()
+    signal.raise_signal(signal.SIGTERM)
+    assert reactor.stops == 1
+    assert parts.access is not None
+    parts.access.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_jsonLog(tmp_path: Path) -> None:
     """B10.4: twist --log-format json works: what the proxy logs can be written as JSON, and its fields can be read."""

@@ -344,15 +344,20 @@ class CommandService(ProxyService):
             super().startService()
         except CannotStart as error:
             _exit(EX_USAGE if isinstance(error, BadEndpoint) else 1, str(error))
+        # From here on clients can connect, so a signal must not kill them; the reactor starts a little later.
+        self._catchSignals()
         self._reactor.callWhenRunning(self._running)
 
     def _running(self) -> None:
         """
         The reactor runs, and has installed its own signal handlers; ours drain first.
         """
+        self._catchSignals()
         # What exists now lives as long as the process: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    def _catchSignals(self) -> None:
         for number, action in (
             (signal.SIGTERM, self._terminate),
             (signal.SIGINT, self._terminate),
