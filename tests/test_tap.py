@@ -191,7 +191,11 @@ def test_examples() -> None:
         (["--target", ":1", "--limit", "connect=nan"], "more than 0 seconds"),
         (["--target", ":1", "--limit", "connect=inf"], "more than 0 seconds"),
         (["--tarket", ":1"], "tarket"),
-        (["--target", ":1", "stray"], "argument"),
+        (["http://localhost:3000"], "is --target http://localhost:3000 meant?"),
+        (["--target", "https://x", "--upstream-name", "a b"], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", ""], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", "x:8443"], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", "https://x"], "no name of a server"),
         (["--target"], "target"),
     ],
 )

@@ -176,6 +176,13 @@ twist revproxy --demo
         except usage.UsageError as error:
             _exit(EX_USAGE, f"{error} (twist revproxy --help shows examples)")
 
+    def parseArgs(self, *stray: str) -> None:
+        """
+        Every argument belongs to an option; one that does not is most often a target.
+        """
+        if stray:
+            raise usage.UsageError(f"the argument {stray[0]!r} has no option; is --target {stray[0]} meant?")
+
     def postOptions(self) -> None:
         """
         Check what belongs together.
@@ -192,12 +199,26 @@ twist revproxy --demo
             raise usage.UsageError("--preserve-host and --host exclude each other; leave one out")
         if self["upstream-key"] and not self["upstream-cert"]:
             raise usage.UsageError("--upstream-key needs --upstream-cert")
+        if self["upstream-name"] is not None:
+            self["upstream-name"] = self._serverName(self["upstream-name"])
         self._number("grace", float, 0)
         self._number("flush-interval", float, 0)
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
+
+    def _serverName(self, given: str) -> str:
+        """
+        @return: the name to ask a TLS server for, as it is written in a handshake.
+        """
+        try:
+            target = parseTarget(f"https://{given}")
+        except ValueError:
+            target = None
+        if target is None or target.authority != target.host.encode("ascii") or target.path or target.query:
+            raise usage.UsageError(f"--upstream-name {given!r} is no name of a server; write api.example.org")
+        return target.host
 
     def _number(self, name: str, kind: type[int] | type[float], least: int) -> None:
         """
