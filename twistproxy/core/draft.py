@@ -67,6 +67,28 @@ def _moreIDs() -> bytes:
     return _idLines.pop()
 
 
+def identify(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
+    """
+    Find out of a request that is refused undrafted what the log tells of every request (B2.5, B7.3).
+
+    @param record: told the client's address, and an id for the request.
+    """
+    resolveClient(request, settings, record)
+    if not record.requestID:
+        record.requestID = (_idLines.pop() if _idLines else _moreIDs())[14:]
+
+
+def resolveClient(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
+    """
+    Find out who the client is, should the peer be a trusted proxy (B2.5).
+
+    @param record: told the client's address.
+    """
+    host = request.peer.host
+    claims = [value for _, _, name, value, _ in request.fields if name == b"x-forwarded-for"]
+    record.client = clientAddress(host, claims, settings.trustedProxies)
+
+
 #: Methods that may have to be refused.
 UNUSUAL = frozenset((b"CONNECT", b"TRACE"))
 
@@ -107,8 +129,7 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
     if trusted:
         lines = _withClaims(request)
-        claims = [value for _, _, name, value, _ in request.fields if name == b"x-forwarded-for"]
-        record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
+        resolveClient(request, settings, record)
     trailers = False
     if request.kinds & _LOOKED_AT:
         passes = 0
