@@ -140,7 +140,7 @@ twist revproxy --demo
     opt_l = opt_listen
 
     def opt_trust(self, value: str) -> None:
-        """Address or network of a proxy in front whose X-Forwarded-For and X-Request-ID are believed;
+        """Address or network of a proxy in front whose X-Forwarded-For, -Host, -Proto and X-Request-ID are believed;
         may be given several times."""
         try:
             self["trusted"].extend(networks([value]))
