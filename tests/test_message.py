@@ -66,6 +66,13 @@ def test_peer() -> None:
     assert (Peer("").port, Peer("").scheme) == (0, b"http")
 
 
+def test_mappedPeer() -> None:
+    """B2.5: an IPv4 client is known by its IPv4 address on a dual-stack port too."""
+    peer = Peer("::ffff:192.0.2.1", 4711)
+    assert (peer.host, peer.forLine) == ("192.0.2.1", b"X-Forwarded-For: 192.0.2.1")
+    assert Peer("::ffff:1").host == "::ffff:1"
+
+
 def test_outbound() -> None:
     """An outbound request begins with nothing that its maker did not ask for, and shares nothing."""
     target = Target("http", "up", 8080)

@@ -191,7 +191,11 @@ def test_examples() -> None:
         (["--target", ":1", "--limit", "connect=nan"], "more than 0 seconds"),
         (["--target", ":1", "--limit", "connect=inf"], "more than 0 seconds"),
         (["--tarket", ":1"], "tarket"),
-        (["--target", ":1", "stray"], "argument"),
+        (["http://localhost:3000"], "is --target http://localhost:3000 meant?"),
+        (["--target", "https://x", "--upstream-name", "a b"], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", ""], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", "x:8443"], "no name of a server"),
+        (["--target", "https://x", "--upstream-name", "https://x"], "no name of a server"),
         (["--target"], "target"),
     ],
 )
@@ -514,6 +518,24 @@ def test_signals(handlers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (reactor.stops, cuts) == (1, [])
     signal.raise_signal(signal.SIGINT)
     assert (reactor.stops, cuts) == (1, [1])
+    assert parts.access is not None
+    parts.access.close()
+
+
+def test_earlySignals(handlers: None, tmp_path: Path) -> None:
+    """B10.2, B10.4: from the moment it listens: a log rotation must not kill a proxy whose reactor is still starting."""
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # not the default: it would end the tests
+    reactor = Stopping()
+    path = tmp_path / "access.log"
+    parts = serviceParts(parsed("--target", ":1", "--access-log", str(path)), reactor)
+    service = CommandService(reactor, parts)
+    service.startService()
+    path.unlink()
+    signal.raise_signal(signal.SIGUSR1)
+    assert path.exists()
+    signal.raise_signal(signal.SIGTERM)
+    assert reactor.stops == 1
     assert parts.access is not None
     parts.access.close()
 

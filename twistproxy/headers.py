@@ -47,6 +47,21 @@ def fieldLine(name: bytes | str, value: bytes | str) -> bytes:
     return b"%b: %b" % (name, value)
 
 
+def checkLines(lines: Iterable[bytes]) -> None:
+    """
+    Look at raw lines that user code gave, such as trailers.
+
+    @param lines: header lines without CRLF.
+    @raise ValueError: as L{fieldLine}.
+    @raise TypeError: if one is not C{bytes}.
+    """
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise ValueError(f"{line!r} is no header line")
+        fieldLine(name, value)
+
+
 def _lower(name: bytes | str) -> bytes:
     return (name.encode("ascii") if isinstance(name, str) else name).lower()
 

@@ -32,7 +32,7 @@ class Peer:
     """
     The other end of a downstream connection.
 
-    @ivar host: its address as text, without a port; C{""} for a UNIX socket.
+    @ivar host: its address as text, without a port, IPv4 always as IPv4; C{""} for a UNIX socket.
     @ivar port: its port.
     @ivar scheme: C{b"http"} or C{b"https"}, as the client used it towards the proxy.
     @ivar forLine: the header line that names it to an upstream.
@@ -42,6 +42,9 @@ class Peer:
     __slots__ = ("forLine", "host", "port", "protoLine", "scheme")
 
     def __init__(self, host: str, port: int = 0, scheme: bytes = b"http") -> None:
+        if host.startswith("::ffff:") and "." in host:
+            # an IPv4 client on a port that takes both is known by its IPv4 address, in logs and upstream
+            host = host[7:]
         self.host = host
         self.port = port
         self.scheme = scheme

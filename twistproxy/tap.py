@@ -140,7 +140,7 @@ twist revproxy --demo
     opt_l = opt_listen
 
     def opt_trust(self, value: str) -> None:
-        """Address or network of a proxy in front whose X-Forwarded-For and X-Request-ID are believed;
+        """Address or network of a proxy in front whose X-Forwarded-For, -Host, -Proto and X-Request-ID are believed;
         may be given several times."""
         try:
             self["trusted"].extend(networks([value]))
@@ -176,6 +176,13 @@ twist revproxy --demo
         except usage.UsageError as error:
             _exit(EX_USAGE, f"{error} (twist revproxy --help shows examples)")
 
+    def parseArgs(self, *stray: str) -> None:
+        """
+        Every argument belongs to an option; one that does not is most often a target.
+        """
+        if stray:
+            raise usage.UsageError(f"the argument {stray[0]!r} has no option; is --target {stray[0]} meant?")
+
     def postOptions(self) -> None:
         """
         Check what belongs together.
@@ -192,12 +199,26 @@ twist revproxy --demo
             raise usage.UsageError("--preserve-host and --host exclude each other; leave one out")
         if self["upstream-key"] and not self["upstream-cert"]:
             raise usage.UsageError("--upstream-key needs --upstream-cert")
+        if self["upstream-name"] is not None:
+            self["upstream-name"] = self._serverName(self["upstream-name"])
         self._number("grace", float, 0)
         self._number("flush-interval", float, 0)
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
+
+    def _serverName(self, given: str) -> str:
+        """
+        @return: the name to ask a TLS server for, as it is written in a handshake.
+        """
+        try:
+            target = parseTarget(f"https://{given}")
+        except ValueError:
+            target = None
+        if target is None or target.authority != target.host.encode("ascii") or target.path or target.query:
+            raise usage.UsageError(f"--upstream-name {given!r} is no name of a server; write api.example.org")
+        return target.host
 
     def _number(self, name: str, kind: type[int] | type[float], least: int) -> None:
         """
@@ -344,15 +365,20 @@ class CommandService(ProxyService):
             super().startService()
         except CannotStart as error:
             _exit(EX_USAGE if isinstance(error, BadEndpoint) else 1, str(error))
+        # From here on clients can connect, so a signal must not kill them; the reactor starts a little later.
+        self._catchSignals()
         self._reactor.callWhenRunning(self._running)
 
     def _running(self) -> None:
         """
         The reactor runs, and has installed its own signal handlers; ours drain first.
         """
+        self._catchSignals()
         # What exists now lives as long as the process: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    def _catchSignals(self) -> None:
         for number, action in (
             (signal.SIGTERM, self._terminate),
             (signal.SIGINT, self._terminate),

@@ -18,7 +18,7 @@ from twistproxy.core.settings import ProxySettings
 from twistproxy.directors import TargetDirector
 from twistproxy.events import ExchangeRecord
 from twistproxy.headers import Headers
-from twistproxy.message import Response
+from twistproxy.message import Response, UpstreamResponse
 from twistproxy.rules.forwarded import networks
 
 BARE = ProxySettings(via=None)
@@ -453,6 +453,10 @@ def test_directorsHost(makeWorld: Callable[..., World]) -> None:
         ("target", "/a"),
         ("host", b"a\r\nX: 1"),
         ("host", b"a/b"),
+        ("upgrade", b"websocket\r\nX: 1"),
+        ("upgrade", b""),
+        ("trailers", [b"X: 1\r\n\r\nGET /smuggled HTTP/1.1"]),
+        ("trailers", [b"X"]),
         ("upstream", None),
         ("upstream", "http://origin.test"),
         ("body", "text"),
@@ -518,6 +522,26 @@ def test_reason() -> None:
     response.reason = b"OK\r\nSet-Cookie: a=b"
     with pytest.raises(ValueError, match="reason"):
         checkResponse(response)
+
+
+@pytest.mark.parametrize("line", [b"X: 1\r\n\r\nHTTP/1.1 200 OK", b"X", b": 1", b"X : 1"])
+def test_hooksTrailers(line: bytes) -> None:
+    """Nor do its trailers end the message early: what stood behind them would be the next response."""
+    response = Response(200)
+    response.trailers = [b"T: 1", line]
+    with pytest.raises(ValueError):
+        checkResponse(response)
+
+
+@pytest.mark.parametrize("upgrade", [b"", b"foo\r\nX: 1"])
+def test_hooksProtocol(upgrade: bytes) -> None:
+    """B6.2: a 101 says what it switches to, and nothing else."""
+    response = UpstreamResponse(101, b"Switching Protocols", 1, [], None)
+    response.upgrade = b"foo"
+    checkResponse(response, 101)
+    response.upgrade = upgrade
+    with pytest.raises(ValueError, match="protocol"):
+        checkResponse(response, 101)
 
 
 @pytest.mark.parametrize("body", ["text", None, 5, bytearray(b"x")])

@@ -36,6 +36,7 @@ from twistproxy.errors import (
 )
 from twistproxy.interfaces import IErrorHandler
 from twistproxy.message import Response
+from twistproxy.rules.forwarded import networks
 from twistproxy.upstream.pool import PoolSettings
 
 GET = b"GET /p HTTP/1.1\r\nHost: front.test\r\n\r\n"
@@ -164,6 +165,26 @@ def test_problem(makeWorld: Callable[..., World]) -> None:
     world.network.refusing = True
     response = got(world, b"GET / HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
     assert json.loads(response.body)["request_id"].encode() == world.records[0].requestID
+
+
+@pytest.mark.parametrize(
+    "head", [b"TRACE / HTTP/1.1\r\nHost: x", b"GET / HTTP/1.1\r\nHost: x\r\nVia: " + b"1.1 twistproxy," * 5]
+)
+def test_refusedIsIdentified(makeWorld: Callable[..., World], head: bytes) -> None:
+    """B2.5, B7.3: a request that is refused before it was drafted has an id too, and the client behind a trusted proxy."""
+    world = makeWorld(settings=ProxySettings(trustedProxies=networks(["0.0.0.0/0"])))
+    response = got(world, head + b"\r\nX-Forwarded-For: 2001:db8::9\r\nAccept: application/json\r\n\r\n")
+    [record] = world.records
+    assert record.client == "2001:db8::9"
+    assert json.loads(response.body)["request_id"].encode() == record.requestID != b""
+
+
+def test_unreadableIsIdentified(makeWorld: Callable[..., World]) -> None:
+    """B7.3: and so has one that cannot even be read."""
+    world = makeWorld()
+    got(world, b"nonsense\r\n\r\n")
+    [record] = world.records
+    assert (record.client, record.requestID != b"") == ("192.0.2.1", True)
 
 
 def refuseConnections(world: World, client: Any) -> None:

@@ -204,6 +204,23 @@ def test_filterFailsOnBytes() -> None:
     assert [type(told) for told in taker.told] == [HookFailed]
 
 
+def test_filtersTrailers() -> None:
+    """B3.5: trailers that a filter makes up cannot end the message early."""
+
+    class Splitting(Upper):
+        """A filter with something behind its body."""
+
+        def finish(self, trailers: list[bytes]) -> None:
+            self._consumer.finish([*trailers, b"X: 1\r\n\r\nHTTP/1.1 200 OK"])
+
+    source, taker = Body(5), Taker()
+    FilteredBody(source, Splitting, None).deliver(taker)
+    source.consumer.write(b"hello")
+    source.consumer.finish([b"T: 1"])
+    assert taker.told[0] == b"HELLO"
+    assert [type(told) for told in taker.told[1:]] == [HookFailed]
+
+
 # -- filters in the flow
 
 

@@ -147,6 +147,20 @@ def test_setXForwardedTrusted() -> None:
     assert given.outbound.headers.getAll("x-forwarded-for") == [b"198.51.100.9, 192.0.2.1"]
 
 
+@pytest.mark.parametrize("peer", ["192.0.2.1", "203.0.113.1"])
+def test_setXForwardedBehindTLS(peer: str) -> None:
+    """B2.4: what the client spoke to is known to the trusted peer that it spoke to, and to nobody else."""
+    settings = ProxySettings(trustedProxies=networks(["192.0.2.0/24"]))
+    given = drafted(get(b"/", b"X-Forwarded-Host: public.test", b"X-Forwarded-Proto: https"), settings, peer=peer)
+    given.setXForwarded()
+    trusted = peer == "192.0.2.1"
+    assert forwardedFields(given) == [
+        (b"X-Forwarded-For", peer.encode()),
+        (b"X-Forwarded-Host", b"public.test" if trusted else b"front.test"),
+        (b"X-Forwarded-Proto", b"https" if trusted else b"http"),
+    ]
+
+
 @pytest.mark.parametrize("edited", [False, True])
 def test_zone(edited: bool) -> None:
     """B2.4: the zone of a link-local peer means something on this machine only, and stays here."""

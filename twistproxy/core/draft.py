@@ -17,7 +17,7 @@ from typing import Any, cast
 from twistproxy.core.settings import ProxySettings
 from twistproxy.errors import ClientError, LoopDetected
 from twistproxy.events import ExchangeRecord
-from twistproxy.headers import NOT_IN_VALUE, TOKEN, lineName, membersOf
+from twistproxy.headers import NOT_IN_VALUE, TOKEN, checkLines, lineName, membersOf
 from twistproxy.message import OutboundRequest, Request, Response, UpstreamResponse
 from twistproxy.rules.fields import (
     CDN_LOOP,
@@ -36,7 +36,7 @@ from twistproxy.rules.fields import (
 )
 from twistproxy.rules.forwarded import clientAddress, isTrusted
 from twistproxy.rules.target import cleanTarget, pathFault
-from twistproxy.rules.validity import validHost
+from twistproxy.rules.validity import validHost, validUpgrade
 
 # Made many at a time, which costs a fraction of formatting each in the middle of its exchange.
 _idLines: list[bytes] = []
@@ -65,6 +65,28 @@ def _moreIDs() -> bytes:
     """
     _idLines.extend([_idLine % number for number in islice(_idCount, 256)][::-1])
     return _idLines.pop()
+
+
+def identify(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
+    """
+    Find out of a request that is refused undrafted what the log tells of every request (B2.5, B7.3).
+
+    @param record: told the client's address, and an id for the request.
+    """
+    resolveClient(request, settings, record)
+    if not record.requestID:
+        record.requestID = (_idLines.pop() if _idLines else _moreIDs())[14:]
+
+
+def resolveClient(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
+    """
+    Find out who the client is, should the peer be a trusted proxy (B2.5).
+
+    @param record: told the client's address.
+    """
+    host = request.peer.host
+    claims = [value for _, _, name, value, _ in request.fields if name == b"x-forwarded-for"]
+    record.client = clientAddress(host, claims, settings.trustedProxies)
 
 
 #: Methods that may have to be refused.
@@ -107,8 +129,7 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
     if trusted:
         lines = _withClaims(request)
-        claims = [value for _, _, name, value, _ in request.fields if name == b"x-forwarded-for"]
-        record.client = clientAddress(request.peer.host, claims, settings.trustedProxies)
+        resolveClient(request, settings, record)
     trailers = False
     if request.kinds & _LOOKED_AT:
         passes = 0
@@ -172,6 +193,10 @@ def completeOutbound(outbound: OutboundRequest, request: Request) -> None:
         raise ValueError(f"the target {outbound.target!r} has a character in it that must not stand there")
     if outbound.host is not outbound.upstream.authority and not validHost(outbound.host):
         raise ValueError(f"the host {outbound.host!r} is invalid")
+    if outbound.upgrade is not request.upgrade and outbound.upgrade is not None and not validUpgrade(outbound.upgrade):
+        raise ValueError(f"{outbound.upgrade!r} names no protocols to upgrade to")
+    if outbound.trailers and outbound.trailers is not request.trailers:
+        checkLines(outbound.trailers)
     if type(outbound.body) is not bytes:
         _checkBody(outbound.body)
 
@@ -232,7 +257,8 @@ def checkResponse(response: Any, least: int = 200) -> None:
 
     @param least: the lowest status that it may have.
     @raise TypeError: if it is no response.
-    @raise ValueError: if its status is not a final one, or its reason phrase would break the head.
+    @raise ValueError: if its status is not a final one, or its reason phrase, its trailers or its protocol would break
+        the message.
     """
     if not isinstance(response, Response):
         raise TypeError(f"it returned {response!r}, not a Response or None")
@@ -241,6 +267,11 @@ def checkResponse(response: Any, least: int = 200) -> None:
         raise ValueError(f"the status of a response is a number from 200 to 599, not {status!r}")
     if NOT_IN_VALUE.search(response.reason):
         raise ValueError(f"the reason phrase {response.reason!r} has a control character in it")
+    if response.trailers:
+        checkLines(response.trailers)
+    upgrade = getattr(response, "upgrade", None)
+    if status == 101 and upgrade is not None and not validUpgrade(upgrade):
+        raise ValueError(f"{upgrade!r} names no protocol to switch to")
     _checkBody(response.body)
 
 

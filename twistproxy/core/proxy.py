@@ -34,6 +34,7 @@ from twistproxy.core.draft import (
     completeOutbound,
     draftOutbound,
     draftResponse,
+    identify,
     refuse,
 )
 from twistproxy.core.errorpage import errorResponse
@@ -277,6 +278,8 @@ class ProxyFlow:
         record = exchange.record
         if record.error is None:
             record.error = error
+        if not record.requestID:
+            identify(exchange.request, self.settings, record)
         self._report(error, exchange)
         exchange.giveUp()
         if isinstance(error, ClientLeft):

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from twistproxy.body import BytesBody
 from twistproxy.core.states import Event
 from twistproxy.errors import ClientError, HookFailed, Sent, Stage
+from twistproxy.headers import checkLines
 from twistproxy.interfaces import IBody, IBodyConsumer
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class FilteredBody:
             self._consumer.write(data)
 
     def finish(self, trailers: list[bytes]) -> None:
+        if trailers:
+            checkLines(trailers)
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.finish(trailers)

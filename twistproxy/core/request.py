@@ -67,13 +67,16 @@ class ProxyRequest:
 
     def setXForwarded(self) -> None:
         """
-        Set X-Forwarded-For (appended to what a trusted peer sent), -Host and -Proto.
+        Set X-Forwarded-For (appended to what a trusted peer sent), -Host and -Proto (unless a trusted peer sent them:
+        it is the one that the client spoke to, over TLS perhaps).
         """
         outbound = self.outbound
         inbound = self.inbound
         peer = inbound.peer
         if self._claims or outbound.edited:
-            setXForwarded(outbound.headers, peer.host.encode("ascii"), inbound.host, peer.scheme)
+            host = self._claimed(b"x-forwarded-host") or inbound.host
+            scheme = self._claimed(b"x-forwarded-proto") or peer.scheme
+            setXForwarded(outbound.headers, peer.host.encode("ascii"), host, scheme)
             return
         # nothing of the kind can be there: nobody but us has touched the lines
         lines = outbound.lines
@@ -83,6 +86,14 @@ class ProxyRequest:
             lines.append(b"X-Forwarded-Host: " + inbound.host)
         lines.append(peer.protoLine)
         self._claims = True
+
+    def _claimed(self, name: bytes) -> bytes | None:
+        """
+        @return: what a trusted peer says in the field C{name}: an untrusted one's word is gone from the draft, and what
+            a director wrote there is not what came in.
+        """
+        value = self.outbound.headers.get(name)
+        return value if value == self.inbound.headers.get(name) else None
 
     def setForwarded(self) -> None:
         """
