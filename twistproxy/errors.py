@@ -119,6 +119,18 @@ class ClientLeft(ProxyError):
         super().__init__("the client left", stage, Side.DOWNSTREAM, sent)
 
 
+class CutOff(ClientLeft):
+    """
+    The proxy is going down and has waited long enough.  As with a client that left, nobody can be answered any more;
+    but it was our doing.
+    """
+
+    status = 503
+
+    def __init__(self, stage: Stage, sent: Sent = Sent.NOTHING) -> None:
+        ProxyError.__init__(self, "cut off, as the proxy is going down", stage, Side.INTERNAL, sent)
+
+
 class UpstreamError(ProxyError):
     """
     The upstream could not be reached, broke off, or sent what cannot be forwarded.

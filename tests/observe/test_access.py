@@ -4,6 +4,7 @@ The access log: its two formats, and how lines get into the file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -306,3 +307,27 @@ def test_standardOutput(capfd: pytest.CaptureFixture[str]) -> None:
     log.close()
     os.write(1, b"still open\n")
     assert capfd.readouterr().out == "/p\n/p\nstill open\n"
+
+
+def test_readerThatStops() -> None:
+    """B7.4: whoever does not read what is written to it costs log lines, and never an exchange."""
+    reader, writer = os.pipe()
+    try:
+        log = AccessLog(f"/dev/fd/{writer}", CombinedFormat(), Clock())
+        for _ in range(40):
+            for _ in range(100):
+                log.exchangeSettled(settled())
+            log.flush()
+        written = 0
+        os.set_blocking(reader, False)
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(reader, 65536):
+                written += len(piece)
+        assert 32768 <= written <= 65536
+        log.exchangeSettled(settled())
+        log.flush()
+        assert os.read(reader, 65536).endswith(b"\n")
+        log.close()
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from tests.support.memory import MemoryNetwork, MemoryTransport
 from twistproxy.deadlines import Timeouts
+from twistproxy.errors import Side, Stage
 from twistproxy.interfaces import IDownstream, IObserver, IResponder
 from twistproxy.limits import Limits
 from twistproxy.message import Response
@@ -194,7 +195,8 @@ def test_cut(held: Held) -> None:
     assert held.site.cut() == 1
     held.network.run()
     assert (idle.ended, busy.ended) == ("reset", "reset")
-    assert [record.status for record in held.records] == [499]
+    assert [record.status for record in held.records] == [503]
+    assert [(record.error.side, record.error.stage) for record in held.records] == [(Side.INTERNAL, Stage.DIRECT)]
 
 
 def test_cutWhileDraining(held: Held) -> None:

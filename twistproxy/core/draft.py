@@ -272,6 +272,9 @@ def checkResponse(response: Any, least: int = 200) -> None:
     upgrade = getattr(response, "upgrade", None)
     if status == 101 and upgrade is not None and not validUpgrade(upgrade):
         raise ValueError(f"{upgrade!r} names no protocol to switch to")
+    length = response.contentLength
+    if length is not None and (type(length) is not int or length < 0):
+        raise ValueError(f"contentLength is a number of bytes or None, not {length!r}")
     _checkBody(response.body)
 
 

@@ -21,7 +21,17 @@ from zope.interface import implementer
 
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
 from twistproxy.deadlines import IWheelLike, Timed
-from twistproxy.errors import ClientLeft, HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage, UpstreamTimeout
+from twistproxy.errors import (
+    ClientLeft,
+    CutOff,
+    HookFailed,
+    MalformedMessage,
+    ProxyError,
+    Sent,
+    Side,
+    Stage,
+    UpstreamTimeout,
+)
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
 from twistproxy.message import OutboundRequest, Request, Response
@@ -277,6 +287,13 @@ class Exchange:
         error = ClientLeft(self.stage(), self._sent())
         error.timeout = timeout
         self.broken(error)
+
+    def cutOff(self) -> None:
+        """
+        The proxy is going down and does not wait any longer.
+        """
+        if not self.settled:
+            self.broken(CutOff(self.stage(), self._sent()))
 
     def broken(self, error: ProxyError) -> None:
         """

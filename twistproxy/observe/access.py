@@ -9,9 +9,12 @@ Whatever a client sent is escaped, so that no request can forge a line.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import select
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +30,8 @@ from twistproxy.rules.fields import REFERER, USER_AGENT
 
 #: Lines that are written together, at most.
 BATCH = 256
+#: What a pipe that is ready takes without blocking: POSIX's PIPE_BUF, on Linux.
+_ATOMIC = 4096
 #: How long a line may wait, in seconds.
 DELAY = 1.0
 
@@ -215,7 +220,9 @@ class AccessLog:
         data = memoryview(b"".join(lines))
         try:
             while data:
-                data = data[os.write(self._fd, data) :]
+                if self._mayBlock and not select.select((), (self._fd,), (), 0)[1]:
+                    raise BlockingIOError(errno.EAGAIN, "whoever reads it does not keep up; lines are lost")
+                data = data[os.write(self._fd, data[:_ATOMIC] if self._mayBlock else data) :]
             self._failed = False
         except OSError as error:
             if not self._failed:
@@ -264,3 +271,5 @@ class AccessLog:
             self._fd = sys.stdout.fileno()
         else:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        # A reader of a pipe or a terminal that stops reading must not stop the proxy.
+        self._mayBlock = not stat.S_ISREG(os.fstat(self._fd).st_mode)

@@ -519,9 +519,13 @@ class H1Server(H1Connection):
 
     def cut(self) -> None:
         """
-        End it now, whatever it does.
+        End it now, whatever it does; an exchange that runs on it is told that it is our doing, and not its client's.
         """
+        exchange, self._exchange = self._exchange, None
+        self._phase = CLOSED
         self.transport.abortConnection()
+        if exchange is not None:
+            exchange.cutOff()
 
     def _close(self, abort: bool = False) -> None:
         """
