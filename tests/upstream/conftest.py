@@ -52,6 +52,19 @@ class Stream(Resource):
         return NOT_DONE_YET
 
 
+class Page(Resource):
+    """A resource that always says the same."""
+
+    isLeaf = True
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__()
+        self._text = text
+
+    def render_GET(self, request: Any) -> bytes:
+        return self._text
+
+
 class Origin:
     """
     A stock Site on loopback.

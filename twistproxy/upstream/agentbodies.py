@@ -228,8 +228,8 @@ class AgentResponse:
     def deliverBody(self, protocol: Any) -> None:
         """
         See L{IResponse.deliverBody<twisted.web.iweb.IResponse>}.  The protocol's transport can be paused and resumed;
-        C{abortConnection}, C{loseConnection} and C{stopProducing} all give the rest of the response up at once (the first
-        calls C{connectionLost} before it returns, the others a turn later).
+        C{abortConnection}, C{loseConnection} and C{stopProducing} all give the rest of the response up at once (the
+        first calls C{connectionLost} before it returns, the others a turn later).
         """
         if self._delivered:
             raise RuntimeError("the body of a response can be delivered once")
