@@ -269,7 +269,7 @@ def test_deliveredOnce(memory: InMemory) -> None:
 
 @pytest.mark.parametrize("method", [b"HEAD", b"GET"])
 def test_noBody(memory: InMemory, method: bytes) -> None:
-    """HEAD and 304 have no body, but say how long it would be."""
+    """B5.3: HEAD and 304 have no body, but say how long it would be."""
     status = b"200 OK" if method == b"HEAD" else b"304 Not Modified"
     found = memory.ask(method, b"http://one.test/")
     memory.origin.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n")
@@ -280,7 +280,7 @@ def test_noBody(memory: InMemory, method: bytes) -> None:
 
 
 def test_pauses(memory: InMemory) -> None:
-    """B5.3: a protocol that pauses its transport, even before the first byte, is sent nothing until it resumes."""
+    """B5.4: a protocol that pauses its transport, even before the first byte, is sent nothing until it resumes."""
     found = memory.ask()
     memory.origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
     reader = Reader(pausing=True)
@@ -382,7 +382,7 @@ def test_producerLies(memory: InMemory, written: bytes) -> None:
 
 
 def test_earlyResponse(memory: InMemory) -> None:
-    """B5.5: a response that comes before the upload has ended is given at once; the producer is stopped."""
+    """B4.4: a response that comes before the upload has ended is given at once; the producer is stopped."""
     producer = Producer()
     found = memory.ask(b"PUT", b"http://one.test/", None, producer)
     memory.origin.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
@@ -485,7 +485,7 @@ def test_twoWaysOnePool(memory: InMemory) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_treq(proxyAgent: Maker, webServer: Callable[..., Any]) -> None:
-    """B8.1: treq's calls, one after the other over one connection, queries and forms and all."""
+    """B8.2: treq's calls, one after the other over one connection, queries and forms and all."""
     server = webServer(echo)
     client = treq.client.HTTPClient(proxyAgent())
     asked = [
@@ -540,7 +540,7 @@ async def test_streamed(proxyAgent: Maker, origin: Origin) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_backpressure(warmReactor: Any, proxyAgent: Maker, origin: Origin) -> None:
-    """B5.3: a reader that pauses stops a fast upstream, and loses nothing."""
+    """B5.4: a reader that pauses stops a fast upstream, and loses nothing."""
     asking = proxyAgent().request(b"GET", origin.url.encode())
     request = await origin.request()
     left = [1000]
@@ -631,7 +631,7 @@ async def test_maxConnections(proxyAgent: Maker, webServer: Callable[..., Any]) 
 
 @pytest_twisted.ensureDeferred
 async def test_closeCached(proxyAgent: Maker, webServer: Callable[..., Any]) -> None:
-    """B8.1: closeCachedConnections closes the idle ones, and the pool can be used again."""
+    """B8.2: closeCachedConnections closes the idle ones, and the pool can be used again."""
     server = webServer(echo)
     agent = proxyAgent()
     client = treq.client.HTTPClient(agent)
@@ -644,7 +644,7 @@ async def test_closeCached(proxyAgent: Maker, webServer: Callable[..., Any]) -> 
 
 @pytest_twisted.ensureDeferred
 async def test_stockAgent(warmReactor: Any, proxyAgent: Maker, webServer: Callable[..., Any]) -> None:
-    """B8.1: Twisted's own Agent on our pool: our connections, made by the agent's endpoints, kept and used again."""
+    """B8.2: Twisted's own Agent on our pool: our connections, made by the agent's endpoints, kept and used again."""
     server = webServer(echo)
     pool = proxyAgent().pool
     agent = Agent(warmReactor, pool=pool)

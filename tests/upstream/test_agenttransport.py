@@ -35,7 +35,7 @@ from zope.interface.verify import verifyObject
 
 from tests.net.peers import until
 from tests.support.flow import Body, Taker
-from tests.support.peers import Message
+from tests.support.peers import Client, Message
 from tests.upstream.conftest import Origin, Page
 from tests.upstream.test_transport import outboundTo
 from twistproxy.agents import AgentTransport, EndpointTarget, ProxyAgent
@@ -236,7 +236,7 @@ def test_response(case: Case) -> None:
 
 @pytest.mark.parametrize("code", [99, 101, 600, 20000, "200"])
 def test_statusOutOfRange(case: Case, code: Any) -> None:
-    """B5.1: a status that no client could be sent is a malformed response, and its connection is given up."""
+    """B5.2: a status that no client could be sent is a malformed response, and its connection is given up."""
     case.ask()
     response = StubResponse(code)
     case.agent.answering.callback(response)
@@ -246,7 +246,7 @@ def test_statusOutOfRange(case: Case, code: Any) -> None:
 
 @pytest.mark.parametrize("fields", [{b"X-A": [b"a\x00b"]}, {b"Content-Length": [b"+3"]}])
 def test_malformedFields(case: Case, fields: dict[bytes, list[bytes]]) -> None:
-    """B5.1: what a lenient agent lets through is not forwarded."""
+    """B5.2: what a lenient agent lets through is not forwarded."""
     case.ask()
     case.agent.answering.callback(StubResponse(headers=fields))
     assert [(type(error), error.status) for error in case.found] == [(UpstreamError, 502)]
@@ -261,7 +261,7 @@ def test_brokenPhrase(case: Case) -> None:
 
 @pytest.mark.parametrize(("method", "code"), [(b"HEAD", 200), (b"GET", 304), (b"GET", 204)])
 def test_noBody(case: Case, method: bytes, code: int) -> None:
-    """Responses without a body: what they say of its length is kept, and their connection set free."""
+    """B5.3: responses without a body: what they say of its length is kept, and their connection set free."""
     case.ask(changed("method", method))
     response = StubResponse(code, b"", 0, {b"Content-Length": [b"5"]})
     case.agent.answering.callback(response)
@@ -279,7 +279,7 @@ def test_noBody(case: Case, method: bytes, code: int) -> None:
     ],
 )
 def test_body(case: Case, reason: Exception, ending: Any) -> None:
-    """B5.4, B5.7: a body as it comes, and its end: complete, or broken off."""
+    """B5.4, B5.5: a body as it comes, and its end: complete, or broken off."""
     case.ask()
     response = StubResponse()
     case.agent.answering.callback(response)
@@ -294,7 +294,7 @@ def test_body(case: Case, reason: Exception, ending: Any) -> None:
 
 
 def test_pausesAgain(case: Case) -> None:
-    """B5.3: a stock body resumes its connection when it begins: it is paused again with every piece that still comes."""
+    """B5.4: a stock body resumes its connection when it begins: it is paused again with every piece that still comes."""
     case.ask()
     response = StubResponse()
     case.agent.answering.callback(response)
@@ -413,7 +413,7 @@ def test_upload(case: Case) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "cancelled"])
 def test_uploadStopped(case: Case, how: str) -> None:
-    """B5.5: once the agent wants no more, not a byte is written, and the client's side is told."""
+    """B4.4: once the agent wants no more, not a byte is written, and the client's side is told."""
     body = Body()
     case.ask(outboundTo(ONE, body))
     upload, sink = case.agent.asked[3], Sink()
@@ -504,7 +504,7 @@ def client(proxyAgent: Callable[..., ProxyAgent]) -> treq.client.HTTPClient:
 async def test_stockAgent(
     front: Callable[..., Front], stockAgent: Agent, client: Any, webServer: Callable[..., Any]
 ) -> None:
-    """B1.1: a stock Agent carries a proxy's requests, bodies both ways, over connections that it keeps."""
+    """B3: a stock Agent carries a proxy's requests, bodies both ways, over connections that it keeps."""
 
     def answer(message: Message) -> Any:
         return 200, [("X-Via", (message[b"via"] or b"").decode())], message.target + b" " + message.body[:5]
@@ -576,19 +576,32 @@ async def test_refusedUpstream(
 async def test_upgradeRefused(front: Callable[..., Front], stockAgent: Agent, client: Any, origin: Origin) -> None:
     """B6: a client that asks for a WebSocket hears that there is none this way; the upstream hears nothing."""
     proxy = front(origin.url, stockAgent)
-    [reply] = [await raw(proxy, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")]
+    reply = await raw(proxy, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 501 ")
     assert origin.stream.requests == []
 
 
 async def raw(proxy: Front, request: bytes) -> bytes:
     """@return: the head of the response to a request, as bytes."""
-    from tests.support.peers import Client
-
     line = Client.connect(int(proxy.url.rpartition(":")[2]))
     try:
         await line.send(request)
         return await line.head()
+    finally:
+        line.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_expect(front: Callable[..., Front], stockAgent: Agent, webServer: Callable[..., Any]) -> None:
+    """B4.3: a client that waits for a 100 gets one when the agent asks for the body, since the upstream's is swallowed."""
+    proxy = front(webServer(lambda message: (200, [], message[b"expect"] or message.body)).target, stockAgent)
+    line = Client.connect(int(proxy.url.rpartition(":")[2]))
+    try:
+        await line.send(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        assert await line.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await line.send(b"abc")
+        assert (await line.head()).startswith(b"HTTP/1.1 200 ")
+        assert await line.exactly(3) == b"abc"
     finally:
         line.close()
 

@@ -241,7 +241,7 @@ def secureOrigin(warmReactor: Any, tmp_path: Path) -> Iterator[SecureOrigin]:
 
 @pytest_twisted.ensureDeferred
 async def test_stockAgentWithTLS(warmReactor: Any, proxyAgent: Any, secureOrigin: SecureOrigin) -> None:
-    """B8.3: a stock Agent on our pool decides itself whom to trust; who does not trust the origin sends it nothing."""
+    """B8.4: a stock Agent on our pool decides itself whom to trust; who does not trust the origin sends it nothing."""
     from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, ResponseNeverReceived, readBody
 
     pool = proxyAgent().pool

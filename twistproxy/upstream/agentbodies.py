@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.upstream.test_agentbodies -*-
+# -*- test-case-name: tests.upstream.test_agent,tests.upstream.test_agenttransport -*-
 """
 Bodies and responses between the proxy's interfaces and those of L{twisted.web.iweb}, in both directions.
 
@@ -9,6 +9,7 @@ and that a stock body sometimes goes on although it was paused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -110,10 +111,12 @@ class Upload:
 
     length: Any
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: Any, onStart: Callable[[], Any] | None = None) -> None:
         """
         @param body: C{bytes}, or an L{IBody<twistproxy.interfaces.IBody>}.
+        @param onStart: called when the agent asks for the body.
         """
+        self._onStart = onStart
         self._body: Any = BytesBody(body) if isinstance(body, bytes) else body
         self._consumer: Any = None
         self._producer: Any = None
@@ -128,6 +131,8 @@ class Upload:
         See L{IBodyProducer.startProducing<twisted.web.iweb.IBodyProducer>}.
         """
         self._consumer = consumer
+        if self._onStart is not None:
+            self._onStart()
         self._body.deliver(self)
         return self._done
 

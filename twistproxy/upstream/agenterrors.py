@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.upstream.test_agenterrors -*-
+# -*- test-case-name: tests.upstream.test_agent,tests.upstream.test_agenttransport -*-
 """
 Two languages for the same misfortunes: Twisted's Agent raises connection errors and wrapped reasons, the proxy
 L{ProxyError<twistproxy.errors.ProxyError>}s with stage, side and what was sent.

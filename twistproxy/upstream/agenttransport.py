@@ -23,14 +23,15 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from twisted.web.client import URI
+from twisted.web.http_headers import Headers as TwistedHeaders
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 from zope.interface import implementer
 
 from twistproxy.body import Discarding
 from twistproxy.errors import HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage, UpstreamError
-from twistproxy.headers import NOT_IN_VALUE, Headers
+from twistproxy.headers import NOT_IN_VALUE, Headers, membersOf
 from twistproxy.interfaces import ITransport
-from twistproxy.message import REASONS, OutboundRequest, UpstreamResponse
+from twistproxy.message import REASONS, OutboundRequest, Response, UpstreamResponse
 from twistproxy.rules.fields import CONNECTION, CONTENT_LENGTH, HOP, KNOWN, TE, TRAILER, TRANSFER_ENCODING, UPGRADE
 from twistproxy.rules.framing import contentLength, hasNoBody
 from twistproxy.rules.hopbyhop import connectionOptions
@@ -69,24 +70,39 @@ class AgentTransport:
 
     def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
         """
-        See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.  Interim responses are never seen here.
+        See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.  Interim responses of the upstream are never
+        seen here; a client that waits for a 100 is given one when the agent asks for the body.
 
         @return: as there; what an agent cannot carry fails with status 501 and nothing sent.
         """
         fault = self._fault(outbound)
         if fault is not None:
             return fail(fault)
-        upload = None if outbound.body == b"" else Upload(outbound.body)
         target = outbound.upstream
         assert target is not None
         uri = target.scheme.encode("ascii") + b"://" + target.authority + outbound.target
         headers = outbound.headers.toTwisted()
         headers.setRawHeaders(b"host", [outbound.host])
+        upload = None if outbound.body == b"" else self._upload(outbound, headers)
         try:
             asking: Deferred[Any] = self._agent.request(outbound.method, uri, headers, upload)
         except Exception as error:
             return fail(proxyError(error, self._name, False))
         return asking.addCallbacks(self._answered, self._failed, callbackArgs=(outbound.method,), errbackArgs=(upload,))
+
+    def _upload(self, outbound: OutboundRequest, headers: TwistedHeaders) -> Upload:
+        """
+        @param headers: those for the agent.
+        @return: the body for the agent.
+        """
+        expected = b",".join(headers.getRawHeaders(b"expect", []))
+        if b"100-continue" not in membersOf(expected):
+            return Upload(outbound.body)
+        # The agent sends the body without waiting, and swallows the upstream's 100: nobody else can tell the client to
+        # go on (RFC 9110 10.1.1 lets a proxy do that).
+        headers.removeHeader(b"expect")
+        tell = outbound.onInformational
+        return Upload(outbound.body, None if tell is None else lambda: tell(Response(100)))
 
     def _fault(self, outbound: OutboundRequest) -> ProxyError | None:
         """
