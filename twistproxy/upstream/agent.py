@@ -259,8 +259,19 @@ class ProxyAgent:
     def __init__(self, pool: ProxyConnectionPool) -> None:
         self.pool = pool
         # The hot path: not one call more than without an agent.
-        self.begin = pool.transport.begin
-        self.roundTrip = pool.transport.roundTrip
+        self.begin = pool.transport.begin  # type: ignore[method-assign]
+
+    def begin(self, outbound: OutboundRequest, receiver: Any) -> None:
+        """
+        See L{ICallbackTransport.begin<twistproxy.interfaces.ICallbackTransport>}.
+        """
+        self.pool.transport.begin(outbound, receiver)
+
+    def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
+        """
+        See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
+        """
+        return self.pool.transport.roundTrip(outbound)
 
     @property
     def pools(self) -> Any:

@@ -331,10 +331,29 @@ class _BodyTransport:
     """
 
     def __init__(self, delivery: _Delivery, producer: Any) -> None:
-        self.pauseProducing = producer.pauseProducing
-        self.resumeProducing = producer.resumeProducing
-        self.stopProducing = self.loseConnection = delivery.giveUp
-        self.abortConnection = delivery.abort
+        self._delivery = delivery
+        self._producer = producer
+
+    def pauseProducing(self) -> None:
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self._delivery.giveUp()
+
+    def loseConnection(self) -> None:
+        """
+        See L{_Delivery.giveUp}.
+        """
+        self._delivery.giveUp()
+
+    def abortConnection(self) -> None:
+        """
+        See L{_Delivery.abort}.
+        """
+        self._delivery.abort()
 
 
 @implementer(IBody, IProtocol)
