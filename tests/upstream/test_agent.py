@@ -5,7 +5,9 @@ The native transport as an agent: over real connections, with treq and with Twis
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -689,3 +691,26 @@ async def test_endpointFails(proxyAgent: Maker) -> None:
         with pytest.raises(UpstreamError) as caught:
             await proxyAgent().roundTrip(outboundTo(target))
         assert (caught.value.stage, caught.value.sent) == (Stage.CONNECT, Sent.NOTHING)
+
+
+@pytest_twisted.ensureDeferred
+async def test_example(warmReactor: Any, proxyAgent: Maker, webServer: Callable[..., Any]) -> None:
+    """B3.1: the program in docs/agents.rst: its director lets through whom the session service knows, over one pool."""
+    application = webServer(lambda message: (200, [], b"welcome"))
+    sessions = webServer(lambda message: (200 if message[b"cookie"] == b"known" else 401, [], b""))
+    source = (Path(__file__).parents[2] / "docs" / "examples" / "agents.py").read_text()
+    source = source.replace("http://localhost:4000", sessions.target).replace("http://localhost:3000", application.target)
+    source, replaced = re.subn(r"(ProxySite\(.*\))\.listen\(.*\)\nreactor.run\(\)", r"site = \1", source)
+    assert replaced == 1
+    program: dict[str, Any] = {}
+    exec(compile(source, "agents.py", "exec"), program)
+    site = program["site"]
+    port = warmReactor.listenTCP(0, site, interface="127.0.0.1")
+    client, url = treq.client.HTTPClient(proxyAgent()), f"http://127.0.0.1:{port.getHost().port}"
+    answers = [await client.get(url, headers={"Cookie": cookie}) for cookie in ("known", "stranger", "known")]
+    assert [answer.code for answer in answers] == [200, 403, 200]
+    assert (application.requests, sessions.requests, sessions.connections) == (2, 3, 1)
+    await port.stopListening()
+    site.cut()
+    program["agent"].cut()
+    await until(lambda: not site.connections, "the end of all connections")
