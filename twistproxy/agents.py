@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.upstream.test_agent -*-
+# -*- test-case-name: tests.upstream.test_agent,tests.upstream.test_agentstory -*-
 """
 C{ProxyAgent} and C{ProxyConnectionPool} with their default parts, for programs that use them beside a proxy or without
 one::

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -50,6 +52,39 @@ class Stream(Resource):
         self.requests.append(request)
         request.notifyFinish().addErrback(lambda _: None)
         return NOT_DONE_YET
+
+
+class Reader(Protocol):
+    """
+    Reads a response's body.
+
+    @ivar pieces: what has come.
+    @ivar reason: why it ended.
+    @ivar onPiece: called with each piece.
+    """
+
+    def __init__(self, onPiece: Callable[[bytes], Any] = lambda data: None, pausing: bool = False) -> None:
+        self.pieces: list[bytes] = []
+        self.reason: Any = None
+        self._onPiece = onPiece
+        self._pausing = pausing
+
+    def connectionMade(self) -> None:
+        if self._pausing:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self._onPiece(data)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        assert self.reason is None
+        self.reason = reason.value
+
+    @property
+    def data(self) -> bytes:
+        """All that has come."""
+        return b"".join(self.pieces)
 
 
 class Page(Resource):

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.upstream.test_agent -*-
+# -*- test-case-name: tests.upstream.test_agent,tests.upstream.test_agentstory -*-
 """
 The native transport, dressed as what the Twisted world knows: an Agent on an C{HTTPConnectionPool}.
 
@@ -35,8 +35,9 @@ from twistproxy.interfaces import ICallbackTransport, ITransport
 from twistproxy.message import OutboundRequest, UpstreamResponse
 from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
-from twistproxy.upstream.agentbodies import AgentResponse, ClientRequest, ProducedBody
+from twistproxy.upstream.agentbodies import AgentResponse, ClientRequest
 from twistproxy.upstream.agenterrors import agentFailure
+from twistproxy.upstream.agentuploads import ProducedBody
 from twistproxy.upstream.endpoint import EndpointTarget
 from twistproxy.upstream.transport import PooledTransport
 from twistproxy.upstreams import Target

@@ -35,8 +35,9 @@ from twistproxy.message import REASONS, OutboundRequest, Response, UpstreamRespo
 from twistproxy.rules.fields import CONNECTION, CONTENT_LENGTH, HOP, KNOWN, TE, TRAILER, TRANSFER_ENCODING, UPGRADE
 from twistproxy.rules.framing import contentLength, hasNoBody
 from twistproxy.rules.hopbyhop import connectionOptions
-from twistproxy.upstream.agentbodies import AgentBody, TrailersLost, Upload
+from twistproxy.upstream.agentbodies import AgentBody
 from twistproxy.upstream.agenterrors import proxyError
+from twistproxy.upstream.agentuploads import TrailersLost, Upload
 from twistproxy.upstream.endpoint import EndpointTarget
 
 _isVisible = re.compile(rb"[\x21-\x7e]+").fullmatch
