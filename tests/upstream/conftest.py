@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -85,6 +86,40 @@ class Reader(Protocol):
     def data(self) -> bytes:
         """All that has come."""
         return b"".join(self.pieces)
+
+
+class Flood:
+    """
+    Answers a request of twisted.web as fast as it may.
+
+    @ivar left: how many pieces of 64 KiB are still to be written.
+    """
+
+    def __init__(self, request: Any, pieces: int) -> None:
+        self.left = pieces
+        self._request = request
+        request.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """Write one more."""
+        self.left -= 1
+        self._request.write(bytes(65536))
+        if not self.left:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def stopProducing(self) -> None:
+        """The client has gone."""
+
+    async def stalled(self) -> None:
+        """Wait until nothing moves any more."""
+        from twisted.internet import reactor
+
+        before = 0
+        while before != self.left:
+            before = self.left
+            for _ in range(100):
+                await deferLater(reactor, 0)  # type: ignore[arg-type]
 
 
 class Page(Resource):

@@ -23,6 +23,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IClientReque
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tests.support.flow import Taker
 from tests.support.memory import MemoryNetwork
 from tests.upstream.conftest import Reader
 from tests.upstream.test_transport import outboundTo
@@ -31,6 +32,7 @@ from twistproxy.errors import Sent, Stage, Unavailable, UpstreamError
 from twistproxy.interfaces import ICallbackTransport, ITransport
 from twistproxy.upstream.agent import ProxyAgent as BareAgent
 from twistproxy.upstream.agent import ProxyConnectionPool, splitURI
+from twistproxy.upstream.agentuploads import ProducedBody
 from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstream.transport import PooledTransport
 from twistproxy.upstreams import Target
@@ -430,3 +432,22 @@ def test_twoWaysOnePool(memory: InMemory) -> None:
     memory.network.run()
     memory.origin.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     assert (len(memory.network.dialed), [response.status for response in found]) == (1, [200])
+
+
+def test_pausedBeforeStart() -> None:
+    """B4.2: a producer is not paused before it has started, which FileBodyProducer does not bear, but right after that."""
+    taker = Taker()
+    body = ProducedBody(producer := Producer())
+    seen: list[Any] = []
+
+    def register(given: Any, streaming: bool) -> None:
+        given.pauseProducing()
+        seen.append(list(producer.told))
+
+    taker.registerProducer = register  # type: ignore[method-assign]
+    body.deliver(taker)
+    assert (seen, producer.told) == ([[]], ["pause"])
+    producer.done.callback(None)
+    body.resumeProducing()
+    body.stopProducing()
+    assert (producer.told, taker.told) == (["pause"], [("finish", [])])

@@ -12,17 +12,20 @@ import pytest_twisted
 import treq.client
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
     RedirectAgent,
+    ResponseDone,
 )
+from twisted.web.iweb import IAgent
 from twisted.web.resource import Resource
 
 from tests.net.peers import until
 from tests.support.peers import Client, Message
-from tests.upstream.conftest import Origin, Page
-from twistproxy.agents import AgentTransport, ProxyAgent
+from tests.upstream.conftest import Flood, Origin, Page, Reader
+from twistproxy.agents import AgentTransport, EndpointTarget, ProxyAgent
 from twistproxy.errors import Sent, Stage
 from twistproxy.events import ExchangeRecord
 from twistproxy.proxy import ProxySite, ReverseProxy
@@ -111,6 +114,22 @@ async def test_stockStreams(front: Callable[..., Front], stockAgent: Agent, clie
     request.finish()
     await collected
     assert pieces == [b"one", b"two"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_backpressure(
+    front: Callable[..., Front], stockAgent: Agent, proxyAgent: Callable[..., ProxyAgent], origin: Origin
+) -> None:
+    """B5.4: a client that does not read stops the upstream, through a stock Agent too, and loses nothing."""
+    asking = proxyAgent().request(b"GET", front(origin.url, stockAgent).url.encode())
+    flood = Flood(await origin.request(), 1000)
+    reader = Reader(pausing=True)
+    (await asking).deliverBody(reader)
+    await flood.stalled()
+    assert flood.left > 700
+    reader.transport.resumeProducing()  # type: ignore[union-attr]
+    await until(lambda: reader.reason is not None, "the end of the body")
+    assert (len(reader.data), type(reader.reason)) == (65_536_000, ResponseDone)
 
 
 @pytest_twisted.ensureDeferred
@@ -214,3 +233,22 @@ async def test_ownAgent(
     """Our own agent, where somebody has wrapped it into others."""
     proxy = front(webServer(lambda message: (200, [], message.target)).target, RedirectAgent(proxyAgent()))
     assert await (await client.get(proxy.url + "/x")).content() == b"/x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_endpointByDirector(warmReactor: Any, client: Any, webServer: Callable[..., Any]) -> None:
+    """B3.1: a director can send requests to an endpoint; a proxy's own transport, an agent, knows how."""
+    server = webServer(lambda message: (200, [], message[b"host"] or b""))
+    target = EndpointTarget("http", "app", 80, endpoint=TCP4ClientEndpoint(warmReactor, "127.0.0.1", server.number))
+    proxy = ReverseProxy.to(target, reactor=warmReactor)
+    assert IAgent.providedBy(proxy.transport)
+    site = ProxySite(proxy, reactor=warmReactor)
+    port = warmReactor.listenTCP(0, site, interface="127.0.0.1")
+    for _ in range(2):
+        response = await client.get(f"http://127.0.0.1:{port.getHost().port}/")
+        assert await response.content() == b"app"
+    assert server.connections == 1
+    await port.stopListening()
+    site.cut()
+    proxy.transport.cut()
+    await until(lambda: not site.connections, "the end of all connections")

@@ -17,7 +17,6 @@ import treq.client
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.task import deferLater
 from twisted.web.client import (
     Agent,
     FileBodyProducer,
@@ -28,7 +27,7 @@ from twisted.web.client import (
 
 from tests.net.peers import until
 from tests.support.peers import Message
-from tests.upstream.conftest import Origin, Reader
+from tests.upstream.conftest import Flood, Origin, Reader
 from tests.upstream.test_transport import outboundTo
 from twistproxy.agents import EndpointTarget, ProxyAgent
 from twistproxy.errors import Sent, Stage, UpstreamError
@@ -100,35 +99,14 @@ async def test_streamed(proxyAgent: Maker, origin: Origin) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_backpressure(warmReactor: Any, proxyAgent: Maker, origin: Origin) -> None:
+async def test_backpressure(proxyAgent: Maker, origin: Origin) -> None:
     """B5.4: a reader that pauses stops a fast upstream, and loses nothing."""
     asking = proxyAgent().request(b"GET", origin.url.encode())
-    request = await origin.request()
-    left = [1000]
-    piece = bytes(65536)
-
-    class Endless:
-        """Writes as fast as it may."""
-
-        def resumeProducing(self) -> None:
-            left[0] -= 1
-            request.write(piece)
-            if not left[0]:
-                request.unregisterProducer()
-                request.finish()
-
-        def stopProducing(self) -> None:
-            pass
-
-    request.registerProducer(Endless(), False)
+    flood = Flood(await origin.request(), 1000)
     reader = Reader(lambda data: reader.transport.pauseProducing() if len(reader.pieces) == 1 else None)  # type: ignore[union-attr]
     (await asking).deliverBody(reader)
-    before = 0
-    while before != left[0]:  # until nothing moves any more
-        before = left[0]
-        for _ in range(50):
-            await deferLater(warmReactor, 0)
-    assert left[0] > 800 and len(reader.pieces) == 1
+    await flood.stalled()
+    assert flood.left > 800 and len(reader.pieces) == 1
     reader.transport.resumeProducing()  # type: ignore[union-attr]
     await until(lambda: reader.reason is not None, "the end of the body")
     assert (len(reader.data), type(reader.reason)) == (65_536_000, ResponseDone)
