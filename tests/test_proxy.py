@@ -24,9 +24,9 @@ from twistproxy import (
     Timeouts,
     TLSSettings,
 )
+from twistproxy.agents import ProxyAgent
 from twistproxy.interfaces import IResponder
 from twistproxy.net.network import Network
-from twistproxy.upstream.transport import PooledTransport
 
 
 def test_interface() -> None:
@@ -63,17 +63,18 @@ def test_parts() -> None:
         timeouts=timeouts,
         tls=tls,
     )
-    transport = proxy.transport
-    assert isinstance(transport, PooledTransport)
-    assert (transport._settings, transport._context.limits, transport._dialer._tls) == (pool, limits, tls)
-    assert (transport._dialer._timeout, proxy.settings.via) == (1.0, None)
+    assert isinstance(proxy.transport, ProxyAgent)
+    transport = proxy.transport.pool.transport
+    dialer: Any = transport._dialer._dialer
+    assert (transport.settings, transport._context.limits, dialer._tls) == (pool, limits, tls)
+    assert (transport.timeouts, dialer._timeout, proxy.settings.via) == (timeouts, 1.0, None)
 
 
 def test_close() -> None:
     """Closing closes the transport's connections, if it has a way to do that."""
     proxy = ReverseProxy.to(":8081", reactor=MemoryReactorClock())
     proxy.close()
-    assert proxy.transport._closed is True
+    assert proxy.transport.pool.transport._closed is True
     ReverseProxy(lambda request: None, lambda outbound: Response(200), reactor=MemoryReactorClock()).close()
 
 

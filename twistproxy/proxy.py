@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 
+from twistproxy.agents import ProxyAgent, ProxyConnectionPool
 from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
@@ -24,7 +25,6 @@ from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.server import site as _site
 from twistproxy.upstream.pool import PoolSettings
-from twistproxy.upstream.transport import PooledTransport
 from twistproxy.upstreams import Target
 
 
@@ -63,8 +63,8 @@ class ReverseProxy(ProxyFlow):
     ) -> None:
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
-        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a pool of connections per
-            target.
+        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a
+            L{ProxyAgent<twistproxy.agents.ProxyAgent>}, which keeps a pool of connections per target.
         @param reactor: the reactor; the global one by default.
         @param settings: the policies.
         @param timeouts: the limits of time.
@@ -79,9 +79,8 @@ class ReverseProxy(ProxyFlow):
         network = _network(reactor)
         timeouts = timeouts or Timeouts()
         if transport is None:
-            transport = PooledTransport(
-                network.dialer(timeouts, tls), network.wheel, timeouts=timeouts, limits=limits, settings=pool
-            )
+            connections = ProxyConnectionPool(network, timeouts=timeouts, limits=limits, settings=pool, tls=tls)
+            transport = ProxyAgent(network, connections)
         super().__init__(
             director,
             transport,

@@ -31,6 +31,8 @@ class PooledTransport:
     Keeps one pool of connections per target.
 
     @ivar pools: the pools, by L{Target.key<twistproxy.upstreams.Target>}.
+    @ivar settings: the bounds of each pool.
+    @ivar timeouts: the limits of time.
     """
 
     def __init__(
@@ -46,10 +48,10 @@ class PooledTransport:
         @param dialer: makes connections, an L{IDialer<twistproxy.interfaces.IDialer>}.
         @param wheel: measures the limits of time.
         """
-        timeouts = timeouts or Timeouts()
+        self.timeouts = timeouts = timeouts or Timeouts()
         self.pools: dict[Hashable, Pool] = {}
         self._dialer = dialer
-        self._settings = settings or PoolSettings()
+        self.settings = settings or PoolSettings()
         self._context = ClientContext(wheel, limits or Limits(), timeouts)
         self._connectTicks = ticksOf(wheel, timeouts.connect)
         self._queueTicks = ticksOf(wheel, timeouts.queue)
@@ -89,7 +91,7 @@ class PooledTransport:
             self._lastTarget = self._lastPool = None
             for key in [key for key, pool in self.pools.items() if not pool.connections]:
                 del self.pools[key]
-        pool = Pool(target, self._dialer, self._context, self._settings, self._connectTicks, self._queueTicks)
+        pool = Pool(target, self._dialer, self._context, self.settings, self._connectTicks, self._queueTicks)
         self.pools[target.key] = pool
         return pool
 
