@@ -11,6 +11,7 @@ more than the rest of the exchange.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
+from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.deadlines import IWheelLike, Timed
 from twistproxy.errors import ClientLeft, HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage, UpstreamTimeout
 from twistproxy.events import ExchangeRecord
@@ -40,7 +42,7 @@ class ExchangeContext:
     What the exchanges of one port have in common.
     """
 
-    __slots__ = ("clock", "observers", "respond")
+    __slots__ = ("clock", "observers", "respond", "variables")
 
     def __init__(
         self,
@@ -56,6 +58,8 @@ class ExchangeContext:
         self.respond = respond
         self.clock = clock
         self.observers = tuple(observers)
+        # Every exchange begins with these, and not with what may be set wherever its first byte happens to be read.
+        self.variables = copy_context()
 
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
@@ -78,11 +82,13 @@ class Exchange:
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
     @ivar settled: whether it is over.
+    @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
 
     __slots__ = (
         "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
         "_tunnel", "_waiting", "outbound", "record", "request", "requestSide", "responseSide", "settled",
+        "variables",
     )  # fmt: skip
 
     _log = Logger()
@@ -103,6 +109,7 @@ class Exchange:
         self._body: Any = None
         self._tunnel: Any = None
         self._limit: _WholeTime | None = None
+        self.variables: Any = None
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else f"{self.requestSide.value}/{self.responseSide.value}"
@@ -186,6 +193,34 @@ class Exchange:
     def _sent(self) -> Sent:
         return Sent.NOTHING if self.record.tries == 0 else Sent.SOME
 
+    def within(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        Call user code in the C{contextvars} context of this exchange.
+
+        @return: what C{hook} returns.
+        """
+        variables = self.variables
+        if variables is None:
+            variables = self._context.variables.copy()
+        self.variables = ENTERED
+        try:
+            return variables.run(hook, *arguments)
+        finally:
+            self.variables = variables
+
+    def direct(self, hook: Callable[..., Any], asked: Any) -> Any:
+        """
+        The same for a director, the first hook of an exchange and the only one of most: a context that it has not
+        changed is not kept.  The comparison is one of identity inside.
+        """
+        site = self._context.variables
+        variables = site.copy()
+        self.variables = ENTERED
+        try:
+            return variables.run(hook, asked)
+        finally:
+            self.variables = None if variables == site else variables
+
     def wait(self, value: Any) -> Generator[None, Any, Any]:
         """
         Wait, in a flow, for what a hook returned: C{result = yield from exchange.wait(value)}.
@@ -194,7 +229,7 @@ class Exchange:
         @raise Exception: whatever it fails with.
         """
         if isinstance(value, Coroutine):
-            value = Deferred.fromCoroutine(value)
+            value = startCoroutine(value, self.within)
         if not isinstance(value, Deferred):
             return value
         outcome: list[Any] = []
@@ -462,7 +497,10 @@ class Exchange:
             self._limit = None
         for observer in context.observers:
             try:
-                observer(record)
+                if self.variables is None:
+                    observer(record)
+                else:
+                    self.within(observer, record)
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=self)
         if record.error is not None:
