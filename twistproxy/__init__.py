@@ -2,8 +2,8 @@
 twistproxy: a reverse-proxy framework for Twisted.
 
 The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy, L{Response} and
-L{Refused} for directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts}, L{Limits}, L{PoolSettings} and
-L{TLSSettings} to tell it how.
+L{Refused} for directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts},
+L{Limits}, L{PoolSettings} and L{TLSSettings} to tell it how.
 """
 
 from twistproxy.core.request import ProxyRequest
