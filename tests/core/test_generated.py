@@ -441,3 +441,104 @@ def test_clientLeaves() -> None:
     source.consumer.write(b"a")
     exchange.clientLeft()
     assert (ended, source.told, bench.records[0].status) == (["cancelled"], ["stop"], 200)
+
+
+class Tidy:
+    """
+    A filter that notes how it ends.
+
+    @ivar ended: the exceptions that it has seen, or C{None} for an end in order.
+    """
+
+    def __init__(self) -> None:
+        self.ended: list[str | None] = []
+
+    async def __call__(self, chunks: AsyncIterator[bytes], message: Any) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except BaseException as error:
+            self.ended.append(type(error).__name__)
+            raise
+        self.ended.append(None)
+
+
+def test_neverTaken() -> None:
+    """B7.1: the filter of a request that is never sent is ended with its exchange, not by the garbage collector."""
+    tidy = Tidy()
+    bench = Bench(
+        lambda outbound, receiver: receiver.roundTripFailed(UpstreamError("refused", ErrorStage.CONNECT)),
+        requestFilters=[tidy],
+    )
+    bench.start(request(UPLOAD, Body(10)))
+    assert (bench.downstream.told[0][1], tidy.ended) == (502, ["CancelledError"])
+
+
+def test_nextFilterFails(silent: Any) -> None:
+    """B7.4: where the next filter cannot be made the one before it is ended."""
+    tidy = Tidy()
+
+    def failing(consumer: Any, message: Any) -> Any:
+        raise ValueError("no")
+
+    bench = Bench(
+        lambda outbound, receiver: receiver.responseReceived(upstreamResponse()), responseFilters=[tidy, failing]
+    )
+    bench.start()
+    assert (bench.downstream.told[0][1], tidy.ended) == (500, ["CancelledError"])
+
+
+def test_notAConsumer(silent: Any) -> None:
+    """B3.7: a filter that returns nonsense is named before anything is sent."""
+
+    def forgetful(consumer: Any, message: Any) -> None:
+        return None
+
+    bench = Bench(lambda outbound, receiver: receiver.responseReceived(upstreamResponse()), responseFilters=[forgetful])
+    bench.start()
+    assert bench.downstream.told[0][1] == 500
+    assert "forgetful: TypeError: it returned None, not an IBodyConsumer" in silent[0]["reason"]
+
+
+def test_endsInOrder() -> None:
+    """One that has run to its end is not ended once more."""
+    tidy = Tidy()
+    bench = Bench(lambda outbound, receiver: receiver.responseReceived(upstreamResponse()), responseFilters=[tidy])
+    bench.start()
+    assert (bench.downstream.told[-1], tidy.ended) == ("ended", [None])
+
+
+@pytest.mark.parametrize("filterBody", [shout, Tidy()])
+def test_pastAReaderThatStops(makeWorld: Any, filterBody: Any) -> None:
+    """B4.2, B5.4: on the wire: a client that stops reading stops the upstream, with a bound on what is held in between."""
+    world = makeWorld(responseFilters=[filterBody])
+    world.origin.answer = None
+    client = world.client()
+    client.taking = False
+    client.send(b"GET / HTTP/1.1\r\nHost: front.test\r\n\r\n")
+    upstream = world.upstream()
+    pieces, size = 64, 32 * 1024
+    upstream.queue(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (pieces * size), *[b"x" * size] * pieces)
+    world.network.run()
+    assert upstream.reading is False
+    sent = len(client._unsent)
+    assert sent < 512 * 1024
+    client.taking = True
+    world.network.run()
+    assert len(client.take()) > pieces * size
+    assert world.records[0].status == 200
+
+
+def test_uploadPastAnUpstreamThatStops(makeWorld: Any) -> None:
+    """B4.2: the same for an upload: the client is stopped, and every byte arrives in the end."""
+    world = makeWorld(requestFilters=[Tidy()])
+    client = world.client()
+    pieces, size = 64, 32 * 1024
+    world.network.holding = True
+    client.queue(b"POST / HTTP/1.1\r\nHost: front.test\r\nContent-Length: %d\r\n\r\n" % (pieces * size))
+    client.queue(*[b"x" * size] * pieces)
+    world.network.run()
+    assert client.reading is False
+    world.network.holding = False
+    world.network.run()
+    assert [len(body) for _, _, body in world.origin.whole] == [pieces * size]

@@ -82,12 +82,13 @@ class Exchange:
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
     @ivar settled: whether it is over.
+    @ivar generated: bodies made by generators, which have to be ended even if nobody ever takes them; or C{None}.
     @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
 
     __slots__ = (
         "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
-        "_tunnel", "_waiting", "outbound", "record", "request", "requestSide", "responseSide", "settled",
+        "_tunnel", "_waiting", "generated", "outbound", "record", "request", "requestSide", "responseSide", "settled",
         "variables",
     )  # fmt: skip
 
@@ -110,6 +111,7 @@ class Exchange:
         self._tunnel: Any = None
         self._limit: _WholeTime | None = None
         self.variables: Any = None
+        self.generated: list[Any] | None = None
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else f"{self.requestSide.value}/{self.responseSide.value}"
@@ -492,6 +494,9 @@ class Exchange:
             # without it.
             carrier, outbound.carrier = outbound.carrier, None
             self._stop(carrier.abort)
+        if self.generated is not None:
+            for body in self.generated:
+                self._stop(body.abandon)
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None

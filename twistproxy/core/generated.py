@@ -176,6 +176,7 @@ class GeneratedBody:
         """
         End the generator, wherever it is.
         """
+        self._chunks.end()
         if self._executing:
             self._cancelled = True
         else:
@@ -206,12 +207,18 @@ class GeneratedBody:
             resumed.callback(None)
 
     def stopProducing(self) -> None:
-        if self._over:
-            return
-        self._end()
-        self._chunks.end()
-        self._source.stopProducing()
-        self._cancel()
+        if not self._over:
+            self._end()
+            self._source.stopProducing()
+            self._cancel()
+
+    def abandon(self) -> None:
+        """
+        Its exchange is over: end the generator, if it has not ended, and leave the source to whoever has that.
+        """
+        if not self._over:
+            self._end()
+            self._cancel()
 
     # -- IBodyConsumer, for the source
 

@@ -228,7 +228,10 @@ class ProxyFlow:
 
     def _filtered(self, exchange: Exchange, sort: Any, filterBody: Any, message: Any) -> Any:
         try:
-            return sort(message.body, filterBody, message, exchange.within)
+            body = sort(message.body, filterBody, message, exchange.within)
+            if sort is GeneratedBody:
+                exchange.generated = [*(exchange.generated or ()), body]
+            return body
         except ProxyError:
             raise
         except Exception as error:
