@@ -27,9 +27,7 @@ from twistproxy.upstreams import Target
 target = TargetDirector("http://origin.test")
 
 
-def asking(
-    path: str = "/", host: str = "front.test", method: str = "GET", fields: tuple[str, ...] = ()
-) -> Request:
+def asking(path: str = "/", host: str = "front.test", method: str = "GET", fields: tuple[str, ...] = ()) -> Request:
     """@return: a request."""
     lines = "".join(f"\r\n{line}" for line in fields)
     return request(f"{method} {path} HTTP/1.1\r\nHost: {host}{lines}".encode())
@@ -64,7 +62,9 @@ def test_chain() -> None:
 def test_chainEnds(wait: Any) -> None:
     """B3.1: the first that answers is the last, whether it waits or not."""
     log: list[str] = []
-    director = chain(mark("a", lambda: wait(None), log), mark("b", lambda: wait(Response(204)), log), mark("c", None, log))
+    director = chain(
+        mark("a", lambda: wait(None), log), mark("b", lambda: wait(Response(204)), log), mark("c", None, log)
+    )
     bench = Bench(director=director)
     bench.start()
     assert (log, bench.downstream.told[0][:2], bench.transport.begun) == (["a", "b"], ("head", 204), [])
@@ -124,7 +124,13 @@ def test_comparable(path: bytes, expected: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("A.test", b"a.test"), ("a.test:80", b"a.test"), ("a.test.", b"a.test"), ("[::1]:80", b"[::1]"), ("[::1]", b"[::1]")],
+    [
+        ("A.test", b"a.test"),
+        ("a.test:80", b"a.test"),
+        ("a.test.", b"a.test"),
+        ("[::1]:80", b"[::1]"),
+        ("[::1]", b"[::1]"),
+    ],
 )
 def test_host(host: str, expected: bytes) -> None:
     """Hosts are compared without letter case, port and final dot."""

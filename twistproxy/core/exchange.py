@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.core.explain import Explanation
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
 from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.deadlines import IWheelLike, Timed
@@ -58,8 +59,7 @@ class ExchangeContext:
         self.respond = respond
         self.clock = clock
         self.observers = tuple(observers)
-        # Every exchange begins with these, and not with what may be set wherever its first byte happens to be read.
-        self.variables = copy_context()
+        self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
 
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
@@ -81,7 +81,7 @@ class Exchange:
     @ivar outbound: what is sent upstream, once a proxy has drafted it.
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
-    @ivar settled: whether it is over.
+    @ivar settled: whether it is over; then C{went} holds the lines of what was outbound.
     @ivar generated: bodies made by generators, which have to be ended even if nobody ever takes them; or C{None}.
     @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
@@ -89,7 +89,7 @@ class Exchange:
     __slots__ = (
         "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
         "_tunnel", "_waiting", "generated", "outbound", "record", "request", "requestSide", "responseSide", "settled",
-        "variables",
+        "variables", "went",
     )  # fmt: skip
 
     _log = Logger()
@@ -212,8 +212,7 @@ class Exchange:
 
     def direct(self, hook: Callable[..., Any], asked: Any) -> Any:
         """
-        The same for a director, the first hook of an exchange and the only one of most: a context that it has not
-        changed is not kept.  The comparison is one of identity inside.
+        The same for a director, often the only hook: a context that it has not changed (the same inside) is not kept.
         """
         site = self._context.variables
         variables = site.copy()
@@ -300,6 +299,12 @@ class Exchange:
             stage: Stage = self.outbound.carrier.stage
             return stage
         return Stage.DIRECT
+
+    def explain(self) -> Explanation:
+        """
+        @return: what has been decided so far and why, as data and as text.  Costs nothing if it is not called.
+        """
+        return Explanation.of(self)
 
     # -- from the server's wire
 
@@ -489,6 +494,7 @@ class Exchange:
         record = self.record
         record.ended = record.clock()
         outbound, self.outbound = self.outbound, None
+        self.went = None if outbound is None else outbound.lines
         if outbound is not None and outbound.carrier is not None:
             # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given
             # without it.
