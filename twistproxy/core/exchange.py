@@ -216,11 +216,11 @@ class Exchange:
         """
         site = self._context.variables
         variables = site.copy()
-        self.variables = ENTERED
         try:
             return variables.run(hook, asked)
         finally:
-            self.variables = None if variables == site else variables
+            if variables != site:
+                self.variables = variables
 
     def wait(self, value: Any) -> Generator[None, Any, Any]:
         """
