@@ -107,17 +107,17 @@ class IBodyFilter(Interface):
         """
         Called once per message that has a body; never for HEAD, 204 and 304.
 
+        An asynchronous generator is accepted too, as the method or as a callable.  It is called with the unfiltered
+        chunks, an asynchronous iterator of C{bytes}, in the place of C{consumer}, and yields the filtered ones.  It
+        runs up to its first C{async for} before the head is sent.  What it raises fails the body; if the body breaks
+        off, or nobody wants it any more, it sees that as an exception where it waits.
+
         @param consumer: where the filtered body goes.
         @type consumer: L{IBodyConsumer}
         @param message: the L{OutboundRequest<twistproxy.message.OutboundRequest>} or
             L{UpstreamResponse<twistproxy.message.UpstreamResponse>} whose body it is; its head is still to be sent.
         @return: the L{IBodyConsumer} that takes the unfiltered body.  Framing is recomputed: the length counts as
             unknown from here on.
-
-        An asynchronous generator is accepted too, as the method or as a callable.  It is called with the unfiltered
-        chunks, an asynchronous iterator of C{bytes}, in the place of C{consumer}, and yields the filtered ones.  It
-        runs up to its first C{async for} before the head is sent.  What it raises fails the body; if the body breaks
-        off, or nobody wants it any more, it sees that as an exception where it waits.
         """
 
 

@@ -2,7 +2,7 @@
 """
 Context variables of an exchange.
 
-All hooks of one exchange run in one L{contextvars.Context}, so that what a director sets (a tenant, a trace) is there
+All hooks of one exchange run in one C{contextvars.Context}, so that what a director sets (a tenant, a trace) is there
 in its filters, modifiers and observers, and never in another exchange.  C{Deferred.fromCoroutine} alone would not do:
 it runs each coroutine in a copy of its own, and what one hook sets is lost to the next.
 """
