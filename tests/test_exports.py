@@ -21,10 +21,12 @@ NAMES = [
     "Refused",
     "Response",
     "ReverseProxy",
+    "Router",
     "TLSSettings",
     "Target",
     "TargetDirector",
     "Timeouts",
+    "chain",
 ]
 
 

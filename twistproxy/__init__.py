@@ -2,8 +2,8 @@
 twistproxy: a reverse-proxy framework for Twisted.
 
 The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy, L{Response} and
-L{Refused} for directors that answer themselves, L{ProxySettings}, L{Timeouts}, L{Limits}, L{PoolSettings} and
-L{TLSSettings} to tell it how.
+L{Refused} for directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts},
+L{Limits}, L{PoolSettings} and L{TLSSettings} to tell it how.
 """
 
 from twistproxy.core.request import ProxyRequest
@@ -16,6 +16,7 @@ from twistproxy.limits import Limits
 from twistproxy.message import Response
 from twistproxy.net.tls import TLSSettings
 from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.routes import Router, chain
 from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
 
@@ -30,8 +31,10 @@ __all__ = [
     "Refused",
     "Response",
     "ReverseProxy",
+    "Router",
     "TLSSettings",
     "Target",
     "TargetDirector",
     "Timeouts",
+    "chain",
 ]

@@ -107,6 +107,11 @@ class IBodyFilter(Interface):
         """
         Called once per message that has a body; never for HEAD, 204 and 304.
 
+        An asynchronous generator is accepted too, as the method or as a callable.  It is called with the unfiltered
+        chunks, an asynchronous iterator of C{bytes}, in the place of C{consumer}, and yields the filtered ones.  It
+        runs up to its first C{async for} before the head is sent.  What it raises fails the body; if the body breaks
+        off, or nobody wants it any more, it sees that as an exception where it waits.
+
         @param consumer: where the filtered body goes.
         @type consumer: L{IBodyConsumer}
         @param message: the L{OutboundRequest<twistproxy.message.OutboundRequest>} or

@@ -11,6 +11,7 @@ more than the rest of the exchange.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.core.explain import Explanation
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
+from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.deadlines import IWheelLike, Timed
 from twistproxy.errors import (
     ClientLeft,
@@ -50,7 +53,7 @@ class ExchangeContext:
     What the exchanges of one port have in common.
     """
 
-    __slots__ = ("clock", "observers", "respond")
+    __slots__ = ("clock", "observers", "respond", "variables")
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class ExchangeContext:
         self.respond = respond
         self.clock = clock
         self.observers = tuple(observers)
+        self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
 
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
@@ -87,12 +91,15 @@ class Exchange:
     @ivar outbound: what is sent upstream, once a proxy has drafted it.
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
-    @ivar settled: whether it is over.
+    @ivar settled: whether it is over; then C{went} holds the lines of what was outbound.
+    @ivar generated: bodies made by generators, which have to be ended even if nobody ever takes them; or C{None}.
+    @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
 
     __slots__ = (
         "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
-        "_tunnel", "_waiting", "outbound", "record", "request", "requestSide", "responseSide", "settled",
+        "_tunnel", "_waiting", "generated", "outbound", "record", "request", "requestSide", "responseSide", "settled",
+        "variables", "went",
     )  # fmt: skip
 
     _log = Logger()
@@ -113,6 +120,8 @@ class Exchange:
         self._body: Any = None
         self._tunnel: Any = None
         self._limit: _WholeTime | None = None
+        self.variables: Any = None
+        self.generated: list[Any] | None = None
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else f"{self.requestSide.value}/{self.responseSide.value}"
@@ -196,6 +205,33 @@ class Exchange:
     def _sent(self) -> Sent:
         return Sent.NOTHING if self.record.tries == 0 else Sent.SOME
 
+    def within(self, hook: Callable[..., Any], *arguments: Any) -> Any:
+        """
+        Call user code in the C{contextvars} context of this exchange.
+
+        @return: what C{hook} returns.
+        """
+        variables = self.variables
+        if variables is None:
+            variables = self._context.variables.copy()
+        self.variables = ENTERED
+        try:
+            return variables.run(hook, *arguments)
+        finally:
+            self.variables = variables
+
+    def direct(self, hook: Callable[..., Any], asked: Any) -> Any:
+        """
+        The same for a director, often the only hook: a context that it has not changed (the same inside) is not kept.
+        """
+        site = self._context.variables
+        variables = site.copy()
+        try:
+            return variables.run(hook, asked)
+        finally:
+            if variables != site:
+                self.variables = variables
+
     def wait(self, value: Any) -> Generator[None, Any, Any]:
         """
         Wait, in a flow, for what a hook returned: C{result = yield from exchange.wait(value)}.
@@ -204,7 +240,7 @@ class Exchange:
         @raise Exception: whatever it fails with.
         """
         if isinstance(value, Coroutine):
-            value = Deferred.fromCoroutine(value)
+            value = startCoroutine(value, self.within)
         if not isinstance(value, Deferred):
             return value
         outcome: list[Any] = []
@@ -273,6 +309,12 @@ class Exchange:
             stage: Stage = self.outbound.carrier.stage
             return stage
         return Stage.DIRECT
+
+    def explain(self) -> Explanation:
+        """
+        @return: what has been decided so far and why, as data and as text.  Costs nothing if it is not called.
+        """
+        return Explanation.of(self)
 
     # -- from the server's wire
 
@@ -469,17 +511,24 @@ class Exchange:
         record = self.record
         record.ended = record.clock()
         outbound, self.outbound = self.outbound, None
+        self.went = None if outbound is None else outbound.lines
         if outbound is not None and outbound.carrier is not None:
             # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given
             # without it.
             carrier, outbound.carrier = outbound.carrier, None
             self._stop(carrier.abort)
+        if self.generated is not None:
+            for body in self.generated:
+                self._stop(body.abandon)
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
         for observer in context.observers:
             try:
-                observer(record)
+                if self.variables is None:
+                    observer(record)
+                else:
+                    self.within(observer, record)
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=self)
         if record.error is not None:

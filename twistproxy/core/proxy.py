@@ -40,6 +40,7 @@ from twistproxy.core.draft import (
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange, Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
+from twistproxy.core.generated import GeneratedBody, isGenerator
 from twistproxy.core.pump import FilteredBody, RequestBody
 from twistproxy.core.request import ProxyRequest
 from twistproxy.core.settings import ProxySettings
@@ -71,6 +72,15 @@ def hookOf(given: Any, interface: Any, method: str) -> Any:
     if callable(given):
         return given
     raise TypeError(f"{given!r} neither provides {interface.__name__} nor is callable")
+
+
+def bodyFilter(given: Any) -> tuple[Any, Any]:
+    """
+    @param given: an L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}, or a callable, asynchronous generators included.
+    @return: what makes a body of another with it, and what is to be called.
+    """
+    filterBody = hookOf(given, IBodyFilter, "filterBody")
+    return GeneratedBody if isGenerator(filterBody) else FilteredBody, filterBody
 
 
 @implementer(IResponder)
@@ -118,8 +128,8 @@ class ProxyFlow:
         )
         self._modify = None if modifyResponse is None else hookOf(modifyResponse, IResponseModifier, "modifyResponse")
         self._handleError = None if errorHandler is None else hookOf(errorHandler, IErrorHandler, "handleError")
-        self._requestFilters = [hookOf(given, IBodyFilter, "filterBody") for given in requestFilters]
-        self._responseFilters = [hookOf(given, IBodyFilter, "filterBody") for given in responseFilters]
+        self._requestFilters = [bodyFilter(given) for given in requestFilters]
+        self._responseFilters = [bodyFilter(given) for given in responseFilters]
         self._shapes = bool(self._responseFilters) or settings.flushInterval > 0
         self._clock = clock
         self._wheel = wheel
@@ -160,7 +170,8 @@ class ProxyFlow:
             else:
                 outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
             try:
-                response = self._direct(ProxyRequest(request, outbound, exchange, settings.trustedProxies != ()))  # (3)
+                asked = ProxyRequest(request, outbound, exchange, settings.trustedProxies != ())
+                response = exchange.direct(self._direct, asked)  # (3)
                 if response is not None:
                     response = yield from exchange.wait(response)
                     record.directed = record.clock()
@@ -175,18 +186,18 @@ class ProxyFlow:
                 raise self._hookFailed("director", self.director, error) from error
             if response is None:
                 if self._requestFilters:
-                    self._filterRequest(outbound)
+                    self._filterRequest(exchange, outbound)
                 self._begin(outbound, exchange)  # (5), which also does (6) and (8)
                 response = yield
                 if self._modify is not None:  # (10)
                     yield from self._modified(exchange, response)
+                if self._shapes and response.status != 101:
+                    self._shapeBody(exchange, response)
                 if not response.dated or response.view is not None:
                     draftResponse(response, self._wallClock())
                 if response.status == 101:  # (9)
                     yield from self._tunnelled(exchange, response)
                     return
-                if self._shapes:
-                    self._shapeBody(exchange, response)
             else:  # (4)
                 draftResponse(response, self._wallClock())
         except ProxyError as error:  # (7)
@@ -208,17 +219,20 @@ class ProxyFlow:
 
     # -- step 5
 
-    def _filterRequest(self, outbound: OutboundRequest) -> None:
+    def _filterRequest(self, exchange: Exchange, outbound: OutboundRequest) -> None:
         """
         Put the filters between the client's body and the upstream.
         """
-        for filterBody in self._requestFilters:
+        for sort, filterBody in self._requestFilters:
             if type(outbound.body) is not bytes or outbound.body:
-                outbound.body = self._filtered(filterBody, outbound)
+                outbound.body = self._filtered(exchange, sort, filterBody, outbound)
 
-    def _filtered(self, filterBody: Any, message: Any) -> FilteredBody:
+    def _filtered(self, exchange: Exchange, sort: Any, filterBody: Any, message: Any) -> Any:
         try:
-            return FilteredBody(message.body, filterBody, message)
+            body = sort(message.body, filterBody, message, exchange.within)
+            if sort is GeneratedBody:
+                exchange.generated = [*(exchange.generated or ()), body]
+            return body
         except ProxyError:
             raise
         except Exception as error:
@@ -234,7 +248,7 @@ class ProxyFlow:
         assert modify is not None
         least = min(response.status, 200)
         try:
-            result = modify(response)
+            result = exchange.within(modify, response)
             if result is not None:
                 yield from exchange.wait(result)
             checkResponse(response, least)
@@ -250,8 +264,8 @@ class ProxyFlow:
         Put filters, and the coalescing of small writes, between the upstream's body and the client.
         """
         if self._responseFilters and not hasNoBody(exchange.request.method, response.status):
-            for filterBody in self._responseFilters:
-                response.body = self._filtered(filterBody, response)
+            for sort, filterBody in self._responseFilters:
+                response.body = self._filtered(exchange, sort, filterBody, response)
         if self.settings.flushInterval > 0 and mayCoalesce(response):
             response.body = CoalescedBody(response.body, self.settings.flushInterval, self._clock)
 
@@ -291,7 +305,7 @@ class ProxyFlow:
         response = None
         if self._handleError is not None:
             try:
-                response = yield from exchange.wait(self._handleError(error, exchange))
+                response = yield from exchange.wait(exchange.within(self._handleError, error, exchange))
                 if response is not None:
                     response = answerOf(response)
             except ClientLeft:

@@ -98,6 +98,13 @@ class RequestBody:
         self._source.stopProducing()
 
 
+def directly(hook: Callable[..., Any], *arguments: Any) -> Any:
+    """
+    Call user code for which there is no exchange.
+    """
+    return hook(*arguments)
+
+
 @implementer(IBody, IBodyConsumer)
 class FilteredBody:
     """
@@ -109,22 +116,27 @@ class FilteredBody:
     @ivar length: C{None}.
     """
 
-    __slots__ = ("_consumer", "_filter", "_source", "length")
+    __slots__ = ("_consumer", "_filter", "_source", "_within", "length")
 
-    def __init__(self, source: Any, filterBody: Any, message: Any) -> None:
+    def __init__(self, source: Any, filterBody: Any, message: Any, within: Callable[..., Any] = directly) -> None:
         """
         @param source: C{bytes} or an L{IBody<twistproxy.interfaces.IBody>}.
         @param filterBody: see L{IBodyFilter.filterBody<twistproxy.interfaces.IBodyFilter>}.
         @param message: whose body it is.
+        @param within: calls user code in the context of its exchange.
+        @raise TypeError: if what C{filterBody} returns takes no body.
         """
         self._source = BytesBody(source, message.trailers) if isinstance(source, bytes) else source
         self._consumer: Any = None
         self.length: int | None = None
-        self._filter = filterBody(self, message)
+        self._within = within
+        self._filter = within(filterBody, self, message)
+        if not (hasattr(self._filter, "write") and hasattr(self._filter, "finish")):
+            raise TypeError(f"it returned {self._filter!r}, not an IBodyConsumer")
 
     def deliver(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._source.deliver(_Guarded(self._filter, self._broke))
+        self._source.deliver(_Guarded(self._filter, self._broke, self._within))
 
     def _broke(self, error: Exception) -> None:
         """
@@ -181,13 +193,15 @@ class _Guarded:
     connection that brought the bytes.
     """
 
-    __slots__ = ("_broke", "_filter")
+    __slots__ = ("_broke", "_filter", "_within")
 
-    def __init__(self, filter: Any, broke: Callable[[Exception], None]) -> None:
+    def __init__(self, filter: Any, broke: Callable[[Exception], None], within: Callable[..., Any]) -> None:
         """
         @param filter: the filter's consumer.
         @param broke: called once, with what it raised.
+        @param within: calls it in the context of its exchange.
         """
+        self._within = within
         self._filter = filter
         self._broke = broke
 
@@ -210,7 +224,7 @@ class _Guarded:
         if self._filter is None:
             return
         try:
-            getattr(self._filter, method)(*arguments)
+            self._within(getattr(self._filter, method), *arguments)
         except Exception as error:
             self._filter = None
             self._broke(error)

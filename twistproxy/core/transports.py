@@ -5,12 +5,14 @@ Any L{ITransport<twistproxy.interfaces.ITransport>}, in the form that the flow u
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.core.variables import startCoroutine
 from twistproxy.errors import HookFailed, ProxyError, Sent, Stage
 from twistproxy.interfaces import ICallbackTransport, ICarrier, ITransport
 from twistproxy.message import OutboundRequest, Response
@@ -56,8 +58,15 @@ class _RoundTrip:
         self._deferred: Deferred[Any] | None = None
         outbound.carrier = self
         roundTrip = transport.roundTrip if ITransport.providedBy(transport) else transport
-        self._deferred = maybeDeferred(roundTrip, outbound)
+        self._deferred = maybeDeferred(self._call, roundTrip, outbound)
         self._deferred.addCallbacks(self._answered, self._failed)
+
+    def _call(self, roundTrip: Any, outbound: OutboundRequest) -> Any:
+        within = getattr(self._receiver, "within", None)
+        if within is None:
+            return roundTrip(outbound)
+        result = within(roundTrip, outbound)
+        return startCoroutine(result, within) if isinstance(result, Coroutine) else result
 
     def _answered(self, response: Any) -> None:
         receiver, self._receiver = self._receiver, None

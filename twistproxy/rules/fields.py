@@ -57,6 +57,8 @@ _TABLE: tuple[tuple[bytes, int, bool, str], ...] = (
 
 #: lower-case name -> (kind, kept)
 KNOWN: dict[bytes, tuple[int, bool]] = {name: (kind, kept) for name, kind, kept, _ in _TABLE}
+#: lower-case name -> why it is not forwarded
+WHY: dict[bytes, str] = {name: reason for name, _, kept, reason in _TABLE if not kept}
 
 
 def _foldings(name: bytes) -> list[bytes]:
@@ -80,6 +82,7 @@ KNOWN.update(
         for folding in _foldings(name)
     }
 )
+WHY.update({name: "as Forwarded, in disguise" for name in KNOWN if b"_" in name})
 _FORWARDING_NAMES = {name for name, (kind, _) in KNOWN.items() if kind == FORWARDING}
 
 #: Never remembered between messages, whatever the line: whose they are is nobody else's business.

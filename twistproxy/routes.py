@@ -1,0 +1,318 @@
+# -*- test-case-name: tests.test_routes -*-
+"""
+Composition: several directors as one, and one site of many parts.
+
+A L{Router} looks up what serves a request by host, path prefix, method and header fields.  The most specific route
+wins, in that order: an exact host before C{*.wildcard} (the longer the better) before none, a longer prefix before a
+shorter one, a named method before any, more header conditions before fewer, and what was added first before what came
+later.  The order in which routes are added matters for nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from twistproxy.core.exchange import Exchange
+from twistproxy.core.proxy import hookOf
+from twistproxy.core.request import ProxyRequest
+from twistproxy.directors import TargetDirector
+from twistproxy.headers import TOKEN
+from twistproxy.interfaces import IDirector, IResponder
+from twistproxy.message import Request, Response
+from twistproxy.proxy import ReverseProxy
+from twistproxy.upstreams import Target
+
+_isHost = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]").fullmatch
+_needsCare = re.compile(rb"%|//|/\.").search
+_escape = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def comparable(path: bytes) -> bytes:
+    """
+    @param path: an escaped path.
+    @return: the form in which paths are compared: unreserved characters unescaped, slashes in a row taken for one,
+        dot segments resolved (RFC 3986 6.2.2), so that no spelling of a path gets around a route.
+    """
+    if _needsCare(path) is None:
+        return path
+    path = _escape.sub(_unescaped, path)
+    kept: list[bytes] = []
+    segments = path.split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    end = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
+    return b"/" + b"/".join(kept) + end
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = int(match[1], 16)
+    return bytes((code,)) if code in _UNRESERVED else match[0].upper()
+
+
+def hostOf(request: Request) -> bytes:
+    """
+    @return: the host that a request is for, in lower case, without port and final dot.
+    """
+    host = request.host.lower()
+    if host.endswith(b"]"):
+        return host
+    return host.rpartition(b":")[0].removesuffix(b".") if b":" in host else host.removesuffix(b".")
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode("utf-8") if isinstance(value, str) else value
+
+
+class Route:
+    """
+    What a request must be to be served by a branch.
+
+    @ivar host: C{b"www.example.com"}, C{b"*.example.com"}, or C{None} for any.
+    @ivar prefix: a path without slash at its end; C{b""} for any.
+    @ivar methods: the methods, or C{None} for any.
+    @ivar fields: names of header fields and what they must be, C{None} for anything.
+    @ivar branch: what serves it.
+    """
+
+    def __init__(
+        self,
+        branch: Any,
+        host: str | None,
+        prefix: str,
+        methods: str | Iterable[str] | None,
+        fields: Mapping[str, str | bytes | None],
+    ) -> None:
+        """
+        @raise ValueError: if one of the conditions can never be met.
+        """
+        if host is not None and _isHost(host.removesuffix(".")) is None:
+            raise ValueError(f"{host!r} is no host; write name, *.name or [address], without a port")
+        if prefix and (not prefix.startswith("/") or "?" in prefix or "#" in prefix):
+            raise ValueError(f"{prefix!r} is no path prefix; it begins with a slash and has no query")
+        named = [methods] if isinstance(methods, str) else methods
+        self.branch = branch
+        self.host = None if host is None else host.lower().removesuffix(".").encode("ascii")
+        self.prefix = comparable(prefix.encode("utf-8")).rstrip(b"/")
+        self.methods = None if named is None else frozenset(map(_bytes, named))
+        self.fields = [(_bytes(name), None if value is None else _bytes(value)) for name, value in fields.items()]
+        if any(TOKEN.fullmatch(name) is None for name in [*(self.methods or ()), *(name for name, _ in self.fields)]):
+            raise ValueError(f"a method or a header field of {self!r} is no token")
+
+    def __repr__(self) -> str:
+        return f"<Route {self.host!r} {self.prefix!r} {self.methods and sorted(self.methods)} {self.fields}>"
+
+    def admits(self, request: Request) -> bool:
+        """
+        @return: whether method and header fields are right.
+        """
+        if self.methods is not None and request.method not in self.methods:
+            return False
+        for name, value in self.fields:
+            found = request.headers.getAll(name)
+            if not found or (value is not None and value not in found):
+                return False
+        return True
+
+
+@implementer(IResponder, IDirector)
+class Router:
+    """
+    Gives each request to the branch of the most specific route.
+
+    A router is a responder, to be given to a L{ProxySite<twistproxy.proxy.ProxySite>}.  Where all of its branches are
+    directors it is also a director, for a L{ReverseProxy<twistproxy.proxy.ReverseProxy>} or for L{chain}.
+    """
+
+    def __init__(self, transport: Any = None, **options: Any) -> None:
+        """
+        @param transport: carries the requests of those branches that are directors.
+        @param options: for the L{ReverseProxy<twistproxy.proxy.ReverseProxy>}s around these.
+        """
+        self._transport = transport
+        self._options = options
+        self._proxies: dict[int, ReverseProxy] = {}
+        # host (b"*.name" or None too), then prefix, then routes, best first
+        self._hosts: dict[bytes | None, dict[bytes, list[Route]]] = {}
+        self._wildcards = False
+        self._deepest = 0
+
+    def add(
+        self,
+        branch: Any,
+        *,
+        host: str | None = None,
+        path: str = "",
+        method: str | Iterable[str] | None = None,
+        headers: Mapping[str, str | bytes | None] | None = None,
+    ) -> Router:
+        """
+        Add a route.  A request must meet all of its conditions.
+
+        @param branch: an L{IResponder<twistproxy.interfaces.IResponder>}, an
+            L{IDirector<twistproxy.interfaces.IDirector>}, a callable (taken for a director), a target as in
+            L{TargetDirector}, or a L{Response} to answer with.
+        @param host: C{"www.example.com"}; C{"*.example.com"} for every name below it.
+        @param path: the beginning of the path, in whole segments: C{"/api"} is C{/api} and C{/api/x}, not C{/apix}.
+        @param method: one method or several.
+        @param headers: names of fields that must be there, with the value that one of their lines must have, or
+            C{None} for any.
+        @return: the router itself.
+        @raise ValueError: if a condition makes no sense.
+        @raise TypeError: if C{branch} is nothing of these.
+        """
+        if isinstance(branch, (Target, str)):
+            branch = TargetDirector(branch)
+        if not (isinstance(branch, Response) or IResponder.providedBy(branch)):
+            hookOf(branch, IDirector, "direct")
+        route = Route(branch, host, path, method, headers or {})
+        routes = self._hosts.setdefault(route.host, {}).setdefault(route.prefix, [])
+        routes.append(route)
+        # stable: what was added first stays first
+        routes.sort(key=lambda each: (each.methods is None, -len(each.fields)))
+        self._wildcards = self._wildcards or (route.host or b"").startswith(b"*")
+        self._deepest = max(self._deepest, route.prefix.count(b"/"))
+        return self
+
+    def match(self, request: Request) -> Route | None:
+        """
+        @return: the route of a request, or C{None}.
+        """
+        prefixes = self._prefixes(request.path)
+        for host in self._names(hostOf(request)):
+            paths = self._hosts.get(host)
+            if paths is not None:
+                for prefix in prefixes:
+                    for route in paths.get(prefix, ()):
+                        if route.admits(request):
+                            return route
+        return None
+
+    def _names(self, host: bytes) -> list[bytes | None]:
+        """
+        @return: what a route's host may be, best first.
+        """
+        # a client's asterisk is no wildcard
+        names: list[bytes | None] = [] if host.startswith(b"*") else [host]
+        if self._wildcards:
+            # a name has at most 127 labels, and only a valid one can match
+            labels = host[-253:].split(b".")
+            names += [b"*." + b".".join(labels[number:]) for number in range(1, len(labels))]
+        names.append(None)
+        return names
+
+    def _prefixes(self, path: bytes) -> list[bytes]:
+        """
+        @return: what a route's prefix may be, longest first; no more of them than there are segments in any route.
+        """
+        path = comparable(path)
+        found = [b""]
+        if path.startswith(b"/"):
+            end = 0
+            while len(found) <= self._deepest and end >= 0:
+                end = path.find(b"/", end + 1)
+                found.append(path if end < 0 else path[:end])
+        found.reverse()
+        return found
+
+    def respond(self, exchange: Exchange) -> None:
+        """
+        See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
+        """
+        route = self.match(exchange.request)
+        if exchange.request.fault is not None or route is None or isinstance(route.branch, Response):
+            self._proxyOf(self).respond(exchange)
+        elif IResponder.providedBy(route.branch):
+            route.branch.respond(exchange)
+        else:
+            self._proxyOf(route.branch).respond(exchange)
+
+    def _proxyOf(self, director: Any) -> ReverseProxy:
+        """
+        @return: what carries the requests of a director; all of them share one transport.
+        """
+        proxy = self._proxies.get(id(director))
+        if proxy is None:
+            # which keeps the director, so that its id is not given out again
+            proxy = self._proxies[id(director)] = ReverseProxy(director, self._transport, **self._options)
+            self._transport = proxy.transport
+        return proxy
+
+    def direct(self, request: ProxyRequest) -> Any:
+        """
+        See L{IDirector.direct<twistproxy.interfaces.IDirector>}.
+
+        @raise TypeError: if the branch is a responder: there is a proxy around the router already.
+        """
+        route = self.match(request.inbound)
+        if route is None:
+            return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 Not Found\n")
+        branch = route.branch
+        if isinstance(branch, Response):
+            return branch
+        if IDirector.providedBy(branch):
+            return branch.direct(request)
+        if IResponder.providedBy(branch):
+            raise TypeError(f"{branch!r} is a responder; give the router itself to the site")
+        return branch(request)
+
+    def close(self) -> None:
+        """
+        Close idle upstream connections now, the others as their exchanges end.
+        """
+        if hasattr(self._transport, "close"):
+            self._transport.close()
+
+
+@implementer(IDirector)
+class DirectorChain:
+    """
+    Asks one director after the other; see L{chain}.
+
+    @ivar directors: the directors.
+    """
+
+    def __init__(self, directors: Iterable[Any]) -> None:
+        self.directors = tuple(directors)
+        self._directs = [hookOf(director, IDirector, "direct") for director in self.directors]
+
+    def direct(self, request: ProxyRequest) -> Any:
+        """
+        See L{IDirector.direct<twistproxy.interfaces.IDirector>}.
+        """
+        for number, direct in enumerate(self._directs):
+            answer = direct(request)
+            if isinstance(answer, (Deferred, Coroutine)):
+                return self._goOn(answer, number + 1, request)
+            if answer is not None:
+                return answer
+        return None
+
+    async def _goOn(self, waiting: Any, number: int, request: ProxyRequest) -> Any:
+        answer = await waiting
+        for direct in self._directs[number:]:
+            if answer is not None:
+                break
+            answer = direct(request)
+            if isinstance(answer, (Deferred, Coroutine)):
+                answer = await answer
+        return answer
+
+
+def chain(*directors: Any) -> DirectorChain:
+    """
+    Several directors as one: each sees what those before it have made of the request.  The first that returns a
+    response, or raises, is the last.
+
+    @param directors: L{IDirector<twistproxy.interfaces.IDirector>}s or callables; each may wait.
+    @raise TypeError: if one is neither.
+    """
+    return DirectorChain(directors)
