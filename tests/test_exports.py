@@ -21,6 +21,8 @@ NAMES = [
     "Refused",
     "Response",
     "ReverseProxy",
+    "ReverseProxyResource",
+    "StreamingRequest",
     "TLSSettings",
     "Target",
     "TargetDirector",

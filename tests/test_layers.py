@@ -42,6 +42,7 @@ FLOORS: dict[int, set[str]] = {
     # composition: what puts the parts together
     4: {
         "proxy",
+        "resources",
         "directors",
         "routes",
         "config",
