@@ -15,7 +15,7 @@ from twisted.web.server import Request, Site
 
 from tests.net.peers import until
 from tests.support.peers import Client, Origin
-from twistproxy import ReverseProxyResource, StreamingRequest
+from twistproxy import Limits, ReverseProxyResource, StreamingRequest
 from twistproxy.events import ExchangeRecord
 
 
@@ -35,6 +35,12 @@ class Recording(Site):
         return self.channels[-1]
 
 
+class Impatient(StreamingRequest):
+    """Waits a short time only for bodies that nobody wants."""
+
+    limits = Limits(discardSeconds=0.1)
+
+
 class Mounted:
     """
     A site that is listened with.
@@ -51,10 +57,12 @@ class Mounted:
         streaming: bool,
         base: str = "",
         timeout: float = 60,
+        impatient: bool = False,
         **options: Any,
     ) -> None:
         """
         @param tree: gives the root of the tree in which the resource is; by default it is the root itself.
+        @param impatient: whether bodies that nobody wants are read for a short time only.
         """
         self.origin = Origin()
         self.records: list[ExchangeRecord] = []
@@ -62,7 +70,11 @@ class Mounted:
             self.origin.target + base, observers=[self.records.append], reactor=reactor, **options
         )
         root = self.resource if tree is None else tree(self.resource)
-        self.site = Recording(root, requestFactory=StreamingRequest if streaming else Request, timeout=timeout)
+        self.site = Recording(
+            root,
+            requestFactory=(Impatient if impatient else StreamingRequest) if streaming else Request,
+            timeout=timeout,
+        )
         self.site.displayTracebacks = False
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.number = self.port.getHost().port

@@ -28,7 +28,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import IResource, Resource
@@ -289,8 +289,20 @@ class StreamingRequest(Request):
         The connection ends behind the response, whatever becomes of the body.
         """
         self._stopWaiting()
-        if self.finished and self.channel is not None:
-            closeSoon(self.channel)
+        channel: Any = self.channel
+        if not self.finished or channel is None or self._gate is None:
+            return
+        transport = channel.transport
+        if self.expectations or ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
+            closeSoon(channel)
+            return
+        # Closing with unread bytes resets the connection, and the reset overtakes the response (RFC 9112 9.6): only our
+        # side at first, and without reading on.
+        channel.persistent = False
+        self._gate.pauseProducing()
+        transport.unregisterProducer()
+        transport.loseWriteConnection()
+        self._patience = channel.callLater(self.limits.discardSeconds, transport.abortConnection)
 
     def _stopWaiting(self) -> None:
         patience, self._patience = self._patience, None
