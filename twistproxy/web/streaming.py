@@ -31,9 +31,10 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.vhost import NameVirtualHost
+from zope.interface import Interface
 
 from twistproxy.errors import ClientError, Stage
 from twistproxy.limits import Limits
@@ -41,18 +42,23 @@ from twistproxy.web.downstream import closeSoon
 from twistproxy.wire.bodies import UNTIL_CLOSE, BodyReader
 
 
-class IStreamingResource(IResource):
+class IStreamingResource(Interface):
     """
-    A resource that can be rendered when only the head of a request is here: it reads C{request.streamedBody}, and does
-    not look at C{request.content} or at form fields in C{request.args}.
+    Marks a resource that can be rendered when only the head of a request is here: it reads C{request.streamedBody}, and
+    does not look at C{request.content} or at form fields in C{request.args}.
     """
 
 
-class IHeadTraversal(IResource):
+class IHeadTraversal(Interface):
     """
-    A resource whose C{getChildWithDefault} looks at nothing but the head of a request, and has no effect: it may be
-    asked when the body is still to come, and once more later.
+    A resource that is not a leaf, and whose children are found by nothing but the head of a request.
     """
+
+    def getChildWithDefault(path: bytes, request: Any) -> Any:
+        """
+        As in C{twisted.web.resource.IResource}, with a promise: it does not look at the body, and has no effect, so
+        that it may be asked when the body is still to come and once more later.
+        """
 
 
 class Gate:
