@@ -1,9 +1,10 @@
 """
 twistproxy: a reverse-proxy framework for Twisted.
 
-The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy, L{Response} and
-L{Refused} for directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts},
-L{Limits}, L{PoolSettings} and L{TLSSettings} to tell it how.
+The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy,
+L{ReverseProxyResource} and L{StreamingRequest} to mount one in a C{twisted.web} site, L{Response} and L{Refused} for
+directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts}, L{Limits},
+L{PoolSettings} and L{TLSSettings} to tell it how.
 """
 
 from twistproxy.core.request import ProxyRequest
@@ -16,9 +17,11 @@ from twistproxy.limits import Limits
 from twistproxy.message import Response
 from twistproxy.net.tls import TLSSettings
 from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.resources import ReverseProxyResource
 from twistproxy.routes import Router, chain
 from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
+from twistproxy.web.streaming import StreamingRequest
 
 __all__ = [
     "Headers",
@@ -31,7 +34,9 @@ __all__ = [
     "Refused",
     "Response",
     "ReverseProxy",
+    "ReverseProxyResource",
     "Router",
+    "StreamingRequest",
     "TLSSettings",
     "Target",
     "TargetDirector",

@@ -101,7 +101,7 @@ class Heard:
 class Other:
     """A dialer for other targets."""
 
-    def dial(self, target: Target, protocol: Any) -> Deferred[Any]:
+    def dial(self, target: Target, protocol: Any, handshaking: Any = None) -> Deferred[Any]:
         return succeed(target)
 
 

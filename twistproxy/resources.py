@@ -1,0 +1,91 @@
+# -*- test-case-name: tests.web.test_resource -*-
+"""
+C{ReverseProxyResource} with its default parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twistproxy.directors import TargetDirector
+from twistproxy.limits import Limits
+from twistproxy.proxy import ReverseProxy, _network
+from twistproxy.upstreams import Target
+from twistproxy.web import resource as _resource
+
+
+class ReverseProxyResource(_resource.ReverseProxyResource):
+    """
+    A reverse proxy as a leaf of any C{twisted.web} resource tree.  It has a pool of upstream connections of its own,
+    which is closed with it.
+
+    @ivar proxy: the proxy behind it.
+    """
+
+    def __init__(
+        self,
+        director: Any,
+        transport: Any = None,
+        *,
+        reactor: Any = None,
+        limits: Limits | None = None,
+        observers: Sequence[Any] = (),
+        mapBack: bool = True,
+        forwardPrefix: bool = True,
+        **options: Any,
+    ) -> None:
+        """
+        @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
+        @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a pool of connections per
+            target.
+        @param reactor: the reactor; the global one by default.
+        @param limits: the bounds on size.
+        @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s, or callables.
+        @param mapBack: map C{Location}, C{Content-Location}, C{Refresh} and C{Set-Cookie} of upstreams to the public
+            address.
+        @param forwardPrefix: tell upstreams of the prefix that it is mounted at, by C{X-Forwarded-Prefix}.
+        @param options: as for L{ReverseProxy<twistproxy.proxy.ReverseProxy>}.
+        """
+        network = _network(reactor)
+        self.proxy = ReverseProxy(director, transport, reactor=network, limits=limits, **options)
+        self._ownsTransport = transport is None
+        super().__init__(
+            self.proxy,
+            network.reactor.seconds,
+            limits=limits,
+            observers=observers,
+            mapBack=mapBack,
+            forwardPrefix=forwardPrefix,
+        )
+
+    @classmethod
+    def to(
+        cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any
+    ) -> ReverseProxyResource:
+        """
+        A resource for one target.
+
+        @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
+            C{"unix:/run/app.sock"}.
+        @param preserveHost: keep the client's Host.
+        @param fence: refuse requests whose dot segments would climb out of the base path.
+        @param options: as for L{ReverseProxyResource}.
+        @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
+        """
+        return cls(TargetDirector(target, preserveHost=preserveHost, fence=fence), **options)
+
+    def close(self, cut: bool = False) -> Deferred[None]:
+        """
+        Take no more requests, and close the upstream connections behind the last exchange.  A transport that was given
+        from outside is left alone.
+
+        @param cut: end the exchanges that are running now; otherwise they are finished.
+        @return: a Deferred that fires when the last has ended.
+        """
+        ended = super().close(cut)
+        if self._ownsTransport:
+            ended.addCallback(lambda _: self.proxy.close())
+        return ended

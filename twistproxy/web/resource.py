@@ -1,0 +1,180 @@
+# -*- test-case-name: tests.web.test_resource -*-
+"""
+C{ReverseProxyResource}: a proxy as a leaf of any C{twisted.web} resource tree.
+
+It comes in two strengths.  Under a stock C{Site} a request's body is collected before a resource is asked; the first
+one says so in the log.  Under C{Site(root, requestFactory=StreamingRequest)} bodies stream, over HTTP/1.1.
+
+Mounted below a prefix, the upstream sees paths without it, is told of it by C{X-Forwarded-Prefix}, and what it says of
+its own addresses is mapped back (L{twistproxy.rules.pathmap}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from twistproxy.core.exchange import Exchange, ExchangeContext
+from twistproxy.core.proxy import hookOf
+from twistproxy.errors import ClientError, Unavailable
+from twistproxy.events import ExchangeRecord
+from twistproxy.interfaces import IObserver, IResponder
+from twistproxy.limits import Limits
+from twistproxy.message import Request, Response, UpstreamResponse
+from twistproxy.rules.pathmap import PathMap, splitPrefix
+from twistproxy.web.downstream import SiteDownstream
+from twistproxy.web.inbound import inboundRequest
+from twistproxy.web.streaming import IStreamingResource
+
+
+@implementer(IStreamingResource)
+class ReverseProxyResource(Resource):
+    """
+    Gives the requests of a site to a responder.
+
+    @ivar exchanges: the exchanges that are running.
+    """
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self,
+        responder: Any,
+        clock: Callable[[], float],
+        *,
+        limits: Limits | None = None,
+        observers: Sequence[Any] = (),
+        mapBack: bool = True,
+        forwardPrefix: bool = True,
+    ) -> None:
+        """
+        @param responder: an L{IResponder<twistproxy.interfaces.IResponder>}, or a callable that takes over an exchange.
+        @param clock: seconds, for the records.
+        @param limits: the bounds.
+        @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s or callables.
+        @param mapBack: map C{Location}, C{Content-Location}, C{Refresh} and C{Set-Cookie} of upstreams to the public
+            address; to be switched off for upstreams that go by C{X-Forwarded-Prefix} themselves.
+        @param forwardPrefix: send C{X-Forwarded-Prefix}.
+        """
+        super().__init__()
+        told: list[Callable[[ExchangeRecord], None]] = [
+            hookOf(observer, IObserver, "exchangeSettled") for observer in observers
+        ]
+        self.responder = responder
+        self.exchanges: set[Exchange] = set()
+        self._context = ExchangeContext(hookOf(responder, IResponder, "respond"), clock, told)
+        self._limits = limits or Limits()
+        self._mapBack = mapBack
+        self._forwardPrefix = forwardPrefix
+        self._saidBuffered = False
+        self._closed: list[Deferred[None]] | None = None
+
+    def render(self, request: Any) -> int:
+        """
+        See L{IResource.render<twisted.web.resource.IResource.render>}.
+        """
+        streamed = getattr(request, "streamedBody", None)
+        inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
+        publicPath = inbound.path
+        prefix = self._stripPrefix(request, inbound)
+        if streamed is None and inbound.length and not self._saidBuffered:
+            self._saidBuffered = True
+            self._log.info(
+                "{resource}: request bodies are collected before they are forwarded; "
+                "Site(root, requestFactory=twistproxy.StreamingRequest) streams them",
+                resource=type(self).__name__,
+            )
+
+        def headLines(response: Response) -> list[bytes]:
+            return self._mapped(exchange, prefix, publicPath, response)
+
+        downstream = SiteDownstream(request, inbound, self._limits, headLines, self._exchangeEnded)
+        if inbound.upgrade is not None and not downstream.canUpgrade:
+            inbound.fault = ClientError("this server's connections cannot be upgraded", 501)
+        elif self._closed is not None:
+            inbound.fault = inbound.fault or Unavailable("the resource is closed")
+        exchange = self._context.begin(downstream, inbound)
+        self.exchanges.add(exchange)
+        downstream.begin(exchange)
+        exchange.start()
+        return NOT_DONE_YET
+
+    def _stripPrefix(self, request: Any, inbound: Request) -> bytes:
+        """
+        Take the path that led to this resource off a request's target.
+
+        @return: that path.
+        """
+        steps = list(request.prepath or ())
+        if steps and steps[-1] == b"":
+            steps.pop()  # the resource is the index of its parent
+        if not steps or inbound.fault is not None:
+            return b""
+        if request.uri[:1] != b"/":
+            # Twisted has cut the address of a whole URL into a path, which led here by accident.
+            inbound.fault = ClientError("a request target in absolute form for a resource below a prefix")
+            return b""
+        prefix, inbound.target = splitPrefix(inbound.target, len(steps))
+        if self._forwardPrefix:
+            # added behind what the parser let pass, so it is never a client's claim
+            inbound.forward = [*inbound.forward, b"X-Forwarded-Prefix: " + prefix]
+        return prefix
+
+    def _mapped(self, exchange: Exchange, prefix: bytes, publicPath: bytes, response: Response) -> list[bytes]:
+        """
+        @return: the header lines of a response, as the client is to see them.
+        """
+        outbound = exchange.outbound
+        if not self._mapBack or outbound is None or outbound.upstream is None:
+            return response.lines
+        if not isinstance(response, UpstreamResponse):
+            return response.lines
+        target = outbound.upstream
+        paths = PathMap(
+            prefix,
+            target.path,
+            target.scheme.encode("ascii"),
+            (target.authority, outbound.host),
+            exchange.request.host,
+            publicPath,
+        )
+        return paths.lines(response.lines)
+
+    def _exchangeEnded(self, exchange: Exchange) -> None:
+        self.exchanges.discard(exchange)
+        if self._closed is not None and not self.exchanges:
+            self._allEnded()
+
+    def _allEnded(self) -> None:
+        """
+        The resource is closed and nothing runs any more.
+        """
+        waiting, self._closed = self._closed or [], []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    def close(self, cut: bool = False) -> Deferred[None]:
+        """
+        Take no more requests: whoever still asks gets a 503.
+
+        @param cut: end the exchanges that are running; otherwise they are finished.
+        @return: a Deferred that fires when the last has ended.
+        """
+        if self._closed is None:
+            self._closed = []
+        if cut:
+            for exchange in list(self.exchanges):
+                exchange.broken(Unavailable("the resource was closed", exchange.stage()))
+        if not self.exchanges:
+            self._allEnded()
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._closed.append(ended)
+        return ended
