@@ -339,4 +339,4 @@ def test_close() -> None:
     router = Router(reactor=MemoryReactorClock()).add("http://one.test")
     served(router, asking("/", method="TRACE"))
     router.close()
-    assert router._transport._closed is True
+    assert router._transport.pool.transport._closed is True

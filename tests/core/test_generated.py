@@ -440,7 +440,7 @@ def test_clientLeaves() -> None:
     exchange = bench.start()
     source.consumer.write(b"a")
     exchange.clientLeft()
-    assert (ended, source.told, bench.records[0].status) == (["cancelled"], ["stop"], 200)
+    assert (ended, source.told, bench.records[0].status) == (["cancelled"], ["stop"], 499)
 
 
 class Tidy:

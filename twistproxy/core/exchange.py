@@ -23,7 +23,8 @@ from zope.interface import implementer
 from twistproxy.core.explain import Explanation
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
 from twistproxy.core.variables import ENTERED, startCoroutine
-from twistproxy.deadlines import IWheelLike, Timed
+from twistproxy.core.wholetime import WholeTime
+from twistproxy.deadlines import IWheelLike
 from twistproxy.errors import (
     ClientLeft,
     CutOff,
@@ -33,7 +34,6 @@ from twistproxy.errors import (
     Sent,
     Side,
     Stage,
-    UpstreamTimeout,
 )
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
@@ -119,7 +119,7 @@ class Exchange:
         self._waiting: Any = None
         self._body: Any = None
         self._tunnel: Any = None
-        self._limit: _WholeTime | None = None
+        self._limit: WholeTime | None = None
         self.variables: Any = None
         self.generated: list[Any] | None = None
 
@@ -294,7 +294,7 @@ class Exchange:
 
         @param ticks: of C{wheel}, from now.
         """
-        self._limit = _WholeTime(self, wheel)
+        self._limit = WholeTime(self.broken, self.stage, self._sent, wheel)
         wheel.schedule(self._limit, ticks)
 
     def stage(self) -> Stage:
@@ -595,25 +595,3 @@ def _wrap(hook: str, error: Exception) -> ProxyError:
     wrapped = HookFailed(hook, f"{type(error).__name__}: {error}", Sent.ALL)
     wrapped.__cause__ = error
     return wrapped
-
-
-class _WholeTime(Timed):
-    """
-    The limit on an exchange as a whole.
-    """
-
-    limitName = "exchange"
-
-    __slots__ = ("_exchange", "_wheel")
-
-    def __init__(self, exchange: Exchange, wheel: IWheelLike) -> None:
-        super().__init__()
-        self._exchange = exchange
-        self._wheel = wheel
-
-    def timedOut(self) -> None:
-        exchange = self._exchange
-        exchange.broken(UpstreamTimeout("exchange", exchange.stage(), exchange._sent()))
-
-    def cancel(self) -> None:
-        self._wheel.cancel(self)
