@@ -182,3 +182,17 @@ def test_hookLeadsToHook() -> None:
     source.consumer.write(b"a")
     source.consumer.finish([])
     assert seen == [("chunk", "/a"), ("observer", "/a")]
+
+
+def test_derivedDirector() -> None:
+    """The ready-made director needs no context; one that is derived from it may set variables, which stay in its exchange."""
+
+    class Tenants(TargetDirector):
+        def direct(self, request: Any) -> None:
+            tenant.set(request.inbound.target.decode())
+            super().direct(request)
+
+    seen = Seen()
+    bench = Bench(answering, director=Tenants("http://origin.test"), modifyResponse=seen.sync("modify"))
+    bench.start(request(b"GET /one HTTP/1.1\r\nHost: x"))
+    assert (seen, tenant.get()) == ([("modify", "/one")], "nobody")

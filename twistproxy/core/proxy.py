@@ -146,6 +146,9 @@ class ProxyFlow:
         """
         self._direct = hookOf(director, IDirector, "direct")
         self.director = director
+        # A director of ours that sets no context variables and waits for nothing needs no context of its own; what is
+        # derived from it may.
+        self._plain = vars(type(director)).get("plain") is True
 
     def respond(self, exchange: Exchange) -> None:
         """
@@ -171,7 +174,7 @@ class ProxyFlow:
                 outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
             try:
                 asked = ProxyRequest(request, outbound, exchange, settings.trustedProxies != ())
-                response = exchange.direct(self._direct, asked)  # (3)
+                response = self._direct(asked) if self._plain else exchange.direct(self._direct, asked)  # (3)
                 if response is not None:
                     response = yield from exchange.wait(response)
                     record.directed = record.clock()
