@@ -50,9 +50,7 @@ class ProxyConnectionPool(_agent.ProxyConnectionPool):
         @param settings: the bounds on connections, and on the line for one.
         @param tls: how to speak TLS; verified by default.  A stock Agent's own policy goes for what I{it} connects.
         """
-        if reactor is None:
-            from twisted.internet import reactor
-        network = reactor if isinstance(reactor, Network) else Network.of(reactor)
+        network = Network.of(reactor)
         timeouts = timeouts or Timeouts()
         if not persistent:
             # who has said "Connection: close" must not use that connection again (RFC 9112 9.6)

@@ -28,18 +28,6 @@ from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
 
 
-def _network(reactor: Any) -> Network:
-    """
-    @param reactor: a reactor, a L{Network}, or C{None} for the global reactor.
-    """
-    if isinstance(reactor, Network):
-        return reactor
-    if reactor is None:
-        # As everywhere in Twisted: the global reactor is the default, and is looked for no earlier than this.
-        from twisted.internet import reactor
-    return Network.of(reactor)
-
-
 class ReverseProxy(ProxyFlow):
     """
     A reverse proxy: give it to a L{ProxySite} to serve with.
@@ -76,7 +64,7 @@ class ReverseProxy(ProxyFlow):
         @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s, or callables.
         @param responseFilters: the same for responses.
         """
-        network = _network(reactor)
+        network = Network.of(reactor)
         timeouts = timeouts or Timeouts()
         if transport is None:
             connections = ProxyConnectionPool(network, timeouts=timeouts, limits=limits, settings=pool, tls=tls)
@@ -139,7 +127,7 @@ class ProxySite(_site.ProxySite):
         @param timeouts: the limits of time towards clients.
         @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s, or callables.
         """
-        network = _network(reactor)
+        network = Network.of(reactor)
         super().__init__(
             responder,
             network.wheel,

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred
 
 from twistproxy.directors import TargetDirector
 from twistproxy.limits import Limits
-from twistproxy.proxy import ReverseProxy, _network
+from twistproxy.net.network import Network
+from twistproxy.proxy import ReverseProxy
 from twistproxy.upstreams import Target
 from twistproxy.web import resource as _resource
 
@@ -49,7 +50,7 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
         @param forwardPrefix: tell upstreams of the prefix that it is mounted at, by C{X-Forwarded-Prefix}.
         @param options: as for L{ReverseProxy<twistproxy.proxy.ReverseProxy>}.
         """
-        network = _network(reactor)
+        network = Network.of(reactor)
         self.proxy = ReverseProxy(director, transport, reactor=network, limits=limits, **options)
         self._ownsTransport = transport is None
         super().__init__(

@@ -36,8 +36,14 @@ class Network:
     @classmethod
     def of(cls, reactor: Any) -> Network:
         """
+        @param reactor: a reactor, a L{Network}, which is given back, or C{None} for the global reactor.
         @return: the network that everything in this reactor shares.
         """
+        if isinstance(reactor, Network):
+            return reactor
+        if reactor is None:
+            # As everywhere in Twisted: the global reactor is the default, and is looked for no earlier than this.
+            from twisted.internet import reactor
         network: Network | None = getattr(reactor, _ATTRIBUTE, None)
         if network is None:
             network = cls(reactor)

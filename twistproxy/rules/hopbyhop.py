@@ -14,8 +14,6 @@ from twistproxy.rules.fields import UNSTRIPPABLE
 #: Options of Connection that name no field.
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 
-_remembered: dict[bytes, tuple[frozenset[bytes], frozenset[bytes]]] = {}
-
 
 def connectionOptions(value: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
     """
@@ -25,13 +23,8 @@ def connectionOptions(value: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]
     @return: the options in it (C{close}, C{keep-alive}, C{upgrade}), and the lower-case names of the fields
         that it takes out. Fields that say where a message goes or how long it is cannot be named away.
     """
-    known = _remembered.get(value)
-    if known is None:
-        members = frozenset(membersOf(value))
-        known = (members & _OPTIONS, members - _OPTIONS - UNSTRIPPABLE)
-        if len(value) <= 64 and len(_remembered) < 256:
-            _remembered[value] = known
-    return known
+    members = frozenset(membersOf(value))
+    return members & _OPTIONS, members - _OPTIONS - UNSTRIPPABLE
 
 
 def withoutNamed(lines: list[bytes], names: set[bytes] | frozenset[bytes]) -> list[bytes]:
