@@ -53,6 +53,8 @@ class Program:
 @pytest.fixture
 def program(request: pytest.FixtureRequest, origins: list[int], tmp_path: Path) -> Iterator[Program]:
     """The example of the test's parameter."""
+    if request.param == "klein_app":
+        pytest.importorskip("klein", reason="klein is not installed")
     (tmp_path / "public").mkdir()
     (tmp_path / "public" / "page.txt").write_text("a page")
     running = Program(request.param, origins, tmp_path)
@@ -86,6 +88,19 @@ def test_guarded(program: Program, origins: list[int]) -> None:
     assert ask(program.port, "/x")[0] == 401
     assert ask(program.port, "/x", Authorization=wrong)[0] == 401
     assert ask(program.port, "/x", Authorization=secret) == (200, f"{origins[0]} /x 127.0.0.1")
+
+
+@pytest.mark.parametrize("program", ["klein_app"], indirect=True)
+def test_klein(program: Program, origins: list[int]) -> None:
+    """A proxy as a branch of a Klein application, beside its routes; one of them takes a form."""
+    assert ask(program.port, "/") == (200, "at home")
+    assert ask(program.port, "/api/x/y?z=1") == (200, f"{origins[0]} /x/y?z=1 127.0.0.1")
+    assert ask(program.port, "/api/") == (200, f"{origins[0]} / 127.0.0.1")
+    assert ask(program.port, "/nowhere")[0] == 404
+    connection = HTTPConnection("127.0.0.1", program.port, timeout=10)
+    connection.request("POST", "/name", "name=alice", {"Content-Type": "application/x-www-form-urlencoded"})
+    assert connection.getresponse().read() == b"hello alice"
+    connection.close()
 
 
 def test_twistWeb(monkeypatch: pytest.MonkeyPatch) -> None:

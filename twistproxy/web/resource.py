@@ -80,6 +80,8 @@ class ReverseProxyResource(Resource):
         """
         See L{IResource.render<twisted.web.resource.IResource.render>}.
         """
+        if getattr(request, "_disconnected", False):
+            return NOT_DONE_YET  # the client has left while somebody on the way here, a guard, made up his mind
         streamed = getattr(request, "streamedBody", None)
         inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
         publicPath = inbound.path

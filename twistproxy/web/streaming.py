@@ -7,9 +7,10 @@ C{requestFactory}, asks as soon as the head is here, where that is safe, and han
 backpressure; HTTP/1.1 only.
 
 Safe means that nothing notices.  A resource says by L{IStreamingResource} that it does not need the body, and the
-way to it is I{walked} beforehand only through steps that are known to look at the head alone: static children, a
-C{NameVirtualHost}, and what says so by L{IHeadTraversal}.  At any other step the walk ends, nothing has happened,
-and the request takes the stock way.
+way to it is looked along beforehand (L{twistproxy.web.traversal}) only through steps that are known to look at the head
+alone: static children, a C{NameVirtualHost}, a guard, and what says so by L{IHeadTraversal}.  At any other step the
+look ends, nothing has happened, and the request takes the stock way.  Where the way goes on later, behind a guard, what
+turns out to need the body waits until that is collected.
 
 What it has to know of the channel::
 
@@ -28,37 +29,23 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
-from twisted.web.resource import Resource
+from twisted.web.resource import getChildForRequest
 from twisted.web.server import Request, Site
-from twisted.web.vhost import NameVirtualHost
-from zope.interface import Interface
+from twisted.web.util import DeferredResource
 
-from twistproxy.errors import ClientError, Stage
+from twistproxy.errors import ClientError, MalformedMessage, Stage
 from twistproxy.limits import Limits
+from twistproxy.web.collecting import Collector
 from twistproxy.web.downstream import closeSoon
+from twistproxy.web.traversal import IHeadTraversal, IStreamingResource, leadsToHead, needsHeadOnly
 from twistproxy.wire.bodies import UNTIL_CLOSE, BodyReader
+from twistproxy.wire.h1head import parseTrailers
 
-
-class IStreamingResource(Interface):
-    """
-    Marks a resource that can be rendered when only the head of a request is here: it reads C{request.streamedBody}, and
-    does not look at C{request.content} or at form fields in C{request.args}.
-    """
-
-
-class IHeadTraversal(Interface):
-    """
-    A resource that is not a leaf, and whose children are found by nothing but the head of a request.
-    """
-
-    def getChildWithDefault(path: bytes, request: Any) -> Any:
-        """
-        As in C{twisted.web.resource.IResource}, with a promise: it does not look at the body, and has no effect, so
-        that it may be asked when the body is still to come and once more later.
-        """
+__all__ = ["Gate", "IHeadTraversal", "IStreamingResource", "StreamingRequest"]
 
 
 class Gate:
@@ -143,6 +130,8 @@ class StreamingRequest(Request):
     expectations: Sequence[bytes] = ()
     _gate: Gate | None = None
     _patience: IDelayedCall | None = None
+    _chunks: Any = None
+    _collected: Collector | None = None
 
     # -- from the channel
 
@@ -173,35 +162,23 @@ class StreamingRequest(Request):
         self.args = parse_qs(query, 1)
         if self.path[:1] != b"/":
             return False
-        prepath: list[bytes] = []
-        postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
-        self.prepath, self.postpath = prepath, postpath
+        self.prepath = []
+        self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
+        return self._leadsToHead(site.resource)
+
+    def _leadsToHead(self, resource: Any) -> bool:
+        """
+        @return: whether the rest of the path leads, from a resource, to one that needs no more than the head.
+        """
+        taken = self.prepath, self.postpath
+        self.prepath, self.postpath = list(self.prepath or ()), list(self.postpath or ())
         try:
-            return IStreamingResource.providedBy(self._walk(site.resource, prepath, postpath))
+            return leadsToHead(self, resource, self.prepath, self.postpath)
         except Exception:
             # somebody's getChild: the stock way will come to it again, and knows what to do then
             return False
-
-    def _walk(self, resource: Any, prepath: list[bytes], postpath: list[bytes]) -> Any:
-        """
-        @return: the resource that the request's path leads to, or C{None} if that cannot be known yet.
-        """
-        while resource is not None and postpath and not resource.isLeaf:
-            name = postpath[0]
-            if IHeadTraversal.providedBy(resource):
-                prepath.append(postpath.pop(0))
-                resource = resource.getChildWithDefault(name, self)
-            elif type(resource).getChildWithDefault is not Resource.getChildWithDefault:
-                return None
-            elif name in resource.children:
-                prepath.append(postpath.pop(0))
-                resource = resource.children[name]
-            elif type(resource).getChild is NameVirtualHost.getChild:
-                host = (self.getHeader(b"host") or b"").lower().split(b":", 1)[0]
-                resource = resource.hosts.get(host, resource.default)
-            else:
-                return None
-        return resource
+        finally:
+            self.prepath, self.postpath = taken
 
     def _stream(self, length: int | None) -> None:
         """
@@ -211,7 +188,9 @@ class StreamingRequest(Request):
         self.content = BytesIO()
         self.expectations = self.requestHeaders.getRawHeaders(b"expect") or ()
         self.requestHeaders.removeHeader(b"expect")
-        self._gate = Gate(self.channel)
+        channel: Any = self.channel
+        self._gate = Gate(channel)
+        self._chunks = channel._transferDecoder if length is None else None
         self.streamedBody = BodyReader(self._gate, UNTIL_CLOSE if length is None else length)
         self.process()
 
@@ -241,7 +220,14 @@ class StreamingRequest(Request):
         self.queued = 0
         gate.end()
         self._stopWaiting()
-        body.finished()
+        try:
+            # The channel's decoder keeps their lines, and shows them to nobody.
+            lines = getattr(self._chunks, "_trailerHeaders", ())
+            body.trailers = parseTrailers(b"\r\n".join(lines), self.limits.requestFields)
+        except MalformedMessage as fault:
+            body.failed(ClientError(fault.reason, fault.status, Stage.SEND))
+        else:
+            body.finished()
         if finished:
             self._cleanup()
 
@@ -255,6 +241,68 @@ class StreamingRequest(Request):
         super().connectionLost(reason)
         if self.streamedBody is not None:
             self.streamedBody.failed(ClientError("the client closed its connection inside the body", 400, Stage.SEND))
+
+    # -- to whoever answers
+
+    def process(self) -> None:
+        """
+        See C{twisted.web.server.Request.process}.  The resource of a body that was collected late is known already.
+        """
+        collected = self._collected
+        if collected is None:
+            super().process()
+        else:
+            collected.tell(self)
+
+    def render(self, resrc: Any) -> None:
+        """
+        See C{twisted.web.server.Request.render}.  If only the head is here and that is not enough for the resource, it
+        waits for the body.
+        """
+        if self._disconnected:
+            return  # the client has left while somebody made up his mind
+        if self.streamedBody is None:
+            super().render(resrc)
+        elif type(resrc) is DeferredResource:
+            resrc.d.addCallback(self._goOn).addErrback(self.processingFailed)
+        elif needsHeadOnly(resrc):
+            super().render(resrc)
+        else:
+            self.collectBody().addCallback(lambda _: super(StreamingRequest, self).render(resrc)).addErrback(
+                self.processingFailed
+            )
+
+    def _goOn(self, resource: Any) -> Any:
+        """
+        The way goes on from a resource that was waited for.
+        """
+        if self._disconnected:
+            return None
+        if self.streamedBody is None or self._leadsToHead(resource):
+            return self.render(getChildForRequest(resource, self))
+        return self.collectBody().addCallback(lambda _: self.render(getChildForRequest(resource, self)))
+
+    def collectBody(self) -> Deferred[StreamingRequest]:
+        """
+        For a resource that is rendered with only the head here, and needs the body after all: have C{content} and, of a
+        form, C{args} as they are under a stock site.
+
+        @return: a Deferred that fires with this request when they are.  If the client leaves before it does not fire;
+            C{notifyFinish} tells of that.
+        """
+        body = self.streamedBody
+        if self._collected is not None:
+            return self._collected.wait()
+        if body is None:
+            return succeed(self)
+        super().gotLength(body.length)
+        channel: Any = self.channel
+        if self.expectations and self.expectations[0].lower() == b"100-continue" and not body.bufferedBytes:
+            channel._send100Continue()
+        self._collected = collected = Collector(self, super().requestReceived)
+        waiting = collected.wait()
+        body.deliver(collected)
+        return waiting
 
     # -- from whoever answers
 
