@@ -25,6 +25,7 @@ from twistproxy.limits import Limits
 from twistproxy.message import Request, Response, TunnelEnd
 from twistproxy.rules.fields import EXPECT
 from twistproxy.rules.framing import hasNoBody
+from twistproxy.web import h2stream
 from twistproxy.wire.bodies import UNTIL_CLOSE, BodyReader
 from twistproxy.wire.lines import statusLine
 
@@ -74,6 +75,7 @@ class SiteDownstream:
         self._channel = request.channel if isinstance(request.channel, HTTPChannel) else None
         self._producer: Any = None
         self._paused = bool(getattr(self._channel, "_waitingForTransport", False))
+        self._queued = False
         self._left: int | None = 0
         self._complete = self._lost = self._aborted = False
         self._tunnel: BodyReader | None = None
@@ -93,6 +95,8 @@ class SiteDownstream:
         self._exchange = exchange
         self._request.notifyFinish().addErrback(self._clientLeft)
         self._request.registerProducer(self, True)
+        if hasattr(self._request.channel, "streamID"):
+            h2stream.measure(self._request.channel, self._queueFull, self._queueDrained)
 
     def _clientLeft(self, reason: Failure) -> None:
         """
@@ -203,8 +207,11 @@ class SiteDownstream:
         self._aborted = True
         channel = self._channel
         if channel is None:
-            abort = getattr(self._request.channel, "abortConnection", None)
-            (abort or self._request.loseConnection)()
+            stream = self._request.channel
+            if hasattr(stream, "streamID"):
+                h2stream.reset(stream)
+            else:
+                getattr(stream, "abortConnection", self._request.loseConnection)()
         elif self._request.startedWriting and (self._left is not None or self._request.chunked):
             closeSoon(channel)
         else:
@@ -217,7 +224,7 @@ class SiteDownstream:
         See L{IDownstream.setProducer}.
         """
         self._producer = producer
-        if producer is not None and self._paused:
+        if producer is not None and (self._paused or self._queued):
             producer.pauseProducing()
 
     def switchProtocols(self, response: Response) -> TunnelEnd:
@@ -270,9 +277,22 @@ class SiteDownstream:
         The client has caught up.
         """
         self._paused = False
-        if self._producer is not None:
+        if self._producer is not None and not self._queued:
             self._producer.resumeProducing()
         self._settle()
+
+    def _queueFull(self) -> None:
+        """
+        An HTTP/2 connection does not keep up with what its stream would take.
+        """
+        self._queued = True
+        if not self._paused and self._producer is not None:
+            self._producer.pauseProducing()
+
+    def _queueDrained(self) -> None:
+        self._queued = False
+        if not self._paused and self._producer is not None:
+            self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
         """

@@ -42,6 +42,8 @@ def inboundRequest(request: SiteRequest, limits: Limits, streamed: Any = None, e
     second = request.clientproto == b"HTTP/2"
     lines = [b"%b %b %b" % (request.method, request.uri, b"HTTP/1.1" if second else request.clientproto)]
     for name, values in request.requestHeaders.getAllRawHeaders():
+        if second and name.lower() == b"host":
+            values = list(dict.fromkeys(values))  # the authority, and a Host that says the same
         if name.lower() != b"expect":
             lines += [b"%b: %b" % (name, value) for value in values]
     if streamed is not None:
