@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from twistproxy.errors import MalformedMessage
 from twistproxy.interfaces import IBodyConsumer, IDownstream
@@ -38,8 +38,14 @@ def closeSoon(channel: HTTPChannel) -> None:
     Close a connection behind what was written to it, whether its client takes that or not.
     """
     channel.persistent = False
-    channel.loseConnection()
     channel.setTimeout(channel.abortTimeout)
+    channel.loseConnection()  # at once, if both of its halves are closed; that ends the time, too
+
+
+def _nothing() -> None:
+    """
+    Our own sending side is closed, as we have asked for.
+    """
 
 
 @implementer(IDownstream, IPushProducer)
@@ -106,7 +112,7 @@ class SiteDownstream:
         if self._exchange is None:
             return  # its connection was closed behind it
         if self._tunnel is not None and reason.check(ConnectionDone):
-            # all that it has sent still goes to the upstream; a stock channel cannot tell half a close from a whole one
+            # All that it has sent still goes to the upstream; TLS cannot tell half a close from a whole one.
             self._tunnel.finished()
         else:
             self._exchange.clientLeft()
@@ -240,7 +246,20 @@ class SiteDownstream:
         # What is read goes past the channel from here on; the second is for what still stands behind the head in the
         # piece that the channel is reading just now.
         channel.dataReceived = channel.rawDataReceived = reader.received
+        self._hearHalfClose(transport)
         return TunnelEnd(reader, _TunnelSink(self, transport), self._closeTunnel, transport.abortConnection)
+
+    def _hearHalfClose(self, transport: Any) -> None:
+        """
+        Have the transport tell of a client that has closed its sending side, in place of closing the rest.
+        """
+        protocol: Any = getattr(transport, "protocol", None)
+        mine = protocol is not None and self._channel in (protocol, getattr(protocol, "_channel", None))
+        if mine and not ISSLTransport.providedBy(transport) and self._tunnel is not None:
+            # The protocol has outlived HTTP; which interfaces it provides is asked of it when the end comes.
+            protocol.readConnectionLost = self._tunnel.finished
+            protocol.writeConnectionLost = _nothing
+            alsoProvides(protocol, IHalfCloseableProtocol)
 
     def _closeTunnel(self) -> None:
         if not self._lost:
@@ -337,7 +356,7 @@ class _TunnelSink:
         # the channel is its transport's producer, and nothing is closed while there is one
         self._transport.unregisterProducer()
         if ISSLTransport.providedBy(self._transport):
-            self._transport.loseConnection()  # its write side alone cannot be closed
+            self._downstream._closeTunnel()  # its write side alone cannot be closed
         else:
             self._transport.loseWriteConnection()
 
