@@ -13,7 +13,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.web.resource import Resource
 
 from tests.net.peers import turn, until
 from tests.support.certificates import Authority
@@ -338,8 +340,24 @@ async def test_clientLeaves(secure: Secure) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_upstreamBreaksOff(secure: Secure) -> None:
-    """B7.2: a response that breaks off is a stream reset for an error, and the connection goes on."""
-    site = await secure()
+    """B7.2: a response that breaks off is a stream reset for an error, who waits for the request's end is told, and the
+    connection goes on."""
+    ends: list[Any] = []
+
+    class Watching(Resource):
+        """Stands before the proxy, as a guard does."""
+
+        isLeaf = True
+
+        def __init__(self, leaf: Any) -> None:
+            super().__init__()
+            self.leaf = leaf
+
+        def render(self, request: Any) -> Any:
+            request.notifyFinish().addBoth(ends.append)
+            return self.leaf.render(request)
+
+    site = await secure(Watching)
     client = await site.client()
     asked = client.ask()
     connection = await site.origin.acceptRequest()
@@ -349,6 +367,7 @@ async def test_upstreamBreaksOff(secure: Secure) -> None:
     connection.close()
     await until(lambda: asked.ended or asked.reset is not None, "the end of the stream")
     assert (asked.ended, asked.reset) == (False, 2)
+    assert [end.check(ConnectionAborted) for end in ends] == [ConnectionAborted]
     asked = client.ask()
     connection = await site.origin.acceptRequest()
     await connection.request()

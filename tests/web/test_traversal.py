@@ -288,6 +288,31 @@ async def test_lookUpFails(mount: Mount, loggedErrors: list[Any]) -> None:
     loggedErrors.clear()
 
 
+@pytest_twisted.ensureDeferred
+async def test_lookUpFailsBehindTheClient(mount: Mount, loggedErrors: list[Any]) -> None:
+    """A look-up that fails when its client has left is logged once, and nothing else fails for it."""
+    failing: list[Deferred[Any]] = []
+
+    @implementer(IHeadTraversal)
+    class Slow(Resource):
+        """Looks up for ever."""
+
+        def getChild(self, path: bytes, request: Any) -> Any:
+            failing.append(Deferred())
+            return DeferredResource(failing[-1])
+
+    mounted = mount(lambda leaf: Slow(), streaming=True)
+    client = mounted.client()
+    await client.ask("POST", "/one/x", (), b"abc")
+    await until(lambda: len(failing) == 2, "the look-ups")
+    client.close()
+    await until(lambda: not mounted.channel.transport.connected, "the end of the connection")
+    for deferred in failing:
+        deferred.errback(ValueError("no database"))
+    assert [event["log_failure"].value.args for event in loggedErrors] == [("no database",)]
+    loggedErrors.clear()
+
+
 @implementer(IStreamingResource)
 class Choosing(Resource):
     """Renders at the head, and then reads the body after all, as a route of a framework may."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -215,7 +215,7 @@ class SiteDownstream:
         if channel is None:
             stream = self._request.channel
             if hasattr(stream, "streamID"):
-                h2stream.reset(stream)
+                self._resetStream(stream)
             else:
                 getattr(stream, "abortConnection", self._request.loseConnection)()
         elif self._request.startedWriting and (self._left is not None or self._request.chunked):
@@ -224,6 +224,15 @@ class SiteDownstream:
             # only a reset tells that a body which ends with the connection was cut off
             channel.persistent = False
             channel.transport.abortConnection()  # type: ignore[union-attr]
+
+    def _resetStream(self, stream: Any) -> None:
+        """
+        End an HTTP/2 stream, and tell those who wait for the end of its request; its connection does not.
+        """
+        exchange, self._exchange = self._exchange, None
+        h2stream.reset(stream)
+        self._request.connectionLost(Failure(ConnectionAborted()))
+        self._exchange = exchange
 
     def setProducer(self, producer: Any) -> None:
         """

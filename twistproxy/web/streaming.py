@@ -264,13 +264,12 @@ class StreamingRequest(Request):
         if self.streamedBody is None:
             super().render(resrc)
         elif type(resrc) is DeferredResource:
-            resrc.d.addCallback(self._goOn).addErrback(self.processingFailed)
+            resrc.d.addCallback(self._goOn).addErrback(self._failed)
         elif needsHeadOnly(resrc):
             super().render(resrc)
         else:
-            self.collectBody().addCallback(lambda _: super(StreamingRequest, self).render(resrc)).addErrback(
-                self.processingFailed
-            )
+            waiting = self.collectBody().addCallback(lambda _: super(StreamingRequest, self).render(resrc))
+            waiting.addErrback(self._failed)
 
     def _goOn(self, resource: Any) -> Any:
         """
@@ -281,6 +280,15 @@ class StreamingRequest(Request):
         if self.streamedBody is None or self._leadsToHead(resource):
             return self.render(getChildForRequest(resource, self))
         return self.collectBody().addCallback(lambda _: self.render(getChildForRequest(resource, self)))
+
+    def _failed(self, reason: Failure) -> None:
+        """
+        Somebody's code has failed.
+        """
+        if self._disconnected:
+            self._log.failure("{request}: its resource failed when its client had left", failure=reason, request=self)
+        else:
+            self.processingFailed(reason)
 
     def collectBody(self) -> Deferred[StreamingRequest]:
         """
