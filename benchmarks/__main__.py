@@ -1,5 +1,5 @@
 """
-The command line: C{python -m benchmarks compare} and C{python -m benchmarks profile}.
+The command line: C{python -m benchmarks} with C{compare}, C{micro}, C{exact} or C{profile}.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import datetime
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
-from benchmarks import golang, machine, nginx, profile, report
+from benchmarks import exact, golang, machine, micro, nginx, profile, report
 from benchmarks.candidates import CANDIDATES, HERE, OURS, Candidate, parseCandidate
 from benchmarks.compare import compare
 from benchmarks.load import WrongAnswer
@@ -67,6 +67,13 @@ def makeParser() -> argparse.ArgumentParser:
     profiling = commands.add_parser("profile", help="show where twistproxy spends its time")
     profiling.add_argument("--work", default="browser", metavar="NAME", help="default: browser")
     profiling.add_argument("--seconds", type=int, default=5, metavar="N", help="default: 5")
+    stepping = commands.add_parser("micro", help="time each step of a request beside its budget, without sockets")
+    stepping.add_argument("--rounds", type=int, default=15, metavar="N", help="of how many the best counts")
+    counting = commands.add_parser(
+        "exact", help="count calls, memory and system calls of a request, and fail if they have grown"
+    )
+    counting.add_argument("--write", action="store_true", help=f"store the figures in {exact.STORED.name}")
+    counting.add_argument("--no-syscalls", action="store_true", help="leave out what needs strace")
     for command in (comparing, profiling):
         command.add_argument(
             "--candidate",
@@ -133,6 +140,29 @@ def runProfile(options: Any) -> None:
     print(profile.profile(candidate, work, options.seconds))
 
 
+def runMicro(options: Any) -> None:
+    """
+    Do C{micro}.
+    """
+    print(micro.table(micro.measureSteps(rounds=options.rounds)))
+
+
+def runExact(options: Any) -> int:
+    """
+    Do C{exact}.
+    """
+    [candidate] = choose(CANDIDATES, OURS)
+    return exact.run(candidate, not options.no_syscalls, options.write)
+
+
+RUN: dict[str, Callable[[Any], int | None]] = {
+    "compare": runCompare,
+    "profile": runProfile,
+    "micro": runMicro,
+    "exact": runExact,
+}
+
+
 def main(arguments: Sequence[str]) -> int:
     """
     Run a command.
@@ -141,14 +171,13 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = makeParser().parse_args(arguments)
     try:
-        runProfile(options) if options.command == "profile" else runCompare(options)
+        return RUN[options.command](options) or 0
     except (ValueError, DidNotStart, WrongAnswer, golang.CannotBuild) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("benchmarks: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
