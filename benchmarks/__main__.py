@@ -12,18 +12,34 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from benchmarks import exact, golang, machine, micro, nginx, profile, report
-from benchmarks.candidates import CANDIDATES, HERE, OURS, Candidate, parseCandidate
+from benchmarks.candidates import (
+    BASE,
+    CANDIDATES,
+    HERE,
+    OURS,
+    RESOURCE_BASE,
+    RESOURCES,
+    Candidate,
+    parseCandidate,
+)
+from benchmarks.chart import chart as draw
 from benchmarks.compare import compare
 from benchmarks.load import WrongAnswer
 from benchmarks.processes import DidNotStart
-from benchmarks.works import QUICK, WORKS, Work
+from benchmarks.series import Result
+from benchmarks.works import QUICK, RESOURCE_WORKS, WORKS, Work
 
+# Heading, works, candidates, the name of the one that the others are compared to, and the chart's file if there is one.
+Compared: TypeAlias = tuple[str, list[Work], list[Candidate], str, str]
 Named = TypeVar("Named", Candidate, Work)
 
 RESULTS = HERE / "RESULTS.md"
+CHART = HERE / "chart.svg"
+# Whose bars stand out.
+OURS_DRAWN = (OURS, "full", "twistproxy-async")
 REPETITIONS = 7
 QUICK_REPETITIONS = 3
 
@@ -62,8 +78,12 @@ def makeParser() -> argparse.ArgumentParser:
         "--work", metavar="NAME,...", help="works: " + ",".join(work.name for work in WORKS)
     )
     comparing.add_argument("--reps", type=int, metavar="N", help="slices for each candidate and work")
+    comparing.add_argument(
+        "--resources", action="store_true", help="compare proxies that are mounted in twisted.web instead"
+    )
+    comparing.add_argument("--chart", type=Path, metavar="FILE", help="draw the costs there, as SVG")
     comparing.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    comparing.add_argument("--write", action="store_true", help=f"write benchmarks/{RESULTS.name}")
+    comparing.add_argument("--write", action="store_true", help=f"write benchmarks/{RESULTS.name} and {CHART.name}")
     profiling = commands.add_parser("profile", help="show where twistproxy spends its time")
     profiling.add_argument("--work", default="browser", metavar="NAME", help="default: browser")
     profiling.add_argument("--seconds", type=int, default=5, metavar="N", help="default: 5")
@@ -100,33 +120,49 @@ def checkPrograms() -> None:
 
     @raise ValueError: if some are not.
     """
-    missing = [program for program in ("wrk", "curl", nginx.findNginx()) if shutil.which(program) is None]
+    programs = ("wrk", "curl", nginx.findNginx())
+    missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         raise ValueError(f"please install {', '.join(missing)}; benchmarks/setup.sh does that on Debian")
+
+
+def _show(result: Result) -> None:
+    print(report.table(result), flush=True)
 
 
 def runCompare(options: Any) -> None:
     """
     Do C{compare}.
     """
-    works = choose(WORKS, options.work or (",".join(QUICK) if options.quick else None))
-    candidates = choose(allCandidates(options.candidate), options.only)
+    every: list[Compared] = [
+        ("Proxies", list(WORKS), allCandidates(options.candidate), BASE, CHART.name),
+        ("Mounted in twisted.web", choose(WORKS, ",".join(RESOURCE_WORKS)), list(RESOURCES), RESOURCE_BASE, ""),
+    ]
+    narrowed = options.quick or options.only or options.work
+    asked = every[1:] if options.resources else every[:1] if narrowed else every
+    quick = ",".join(QUICK) if options.quick and not options.resources else None
+    chosen = [
+        (title, choose(works, options.work or quick), choose(candidates, options.only), base, drawn)
+        for title, works, candidates, base, drawn in asked
+    ]
     repetitions = options.reps or (QUICK_REPETITIONS if options.quick else REPETITIONS)
     checkPrograms()
     hardware, versions = machine.describeMachine(), machine.describeVersions()
     date = datetime.date.today().isoformat()
-    seconds = len(works) * len(candidates) * (repetitions + 1) * 1.2
-    print(f"{len(works)} works, {len(candidates)} candidates: about {seconds:.0f} s\n", file=sys.stderr)
-    results = compare(
-        works, candidates, repetitions, Random(), lambda result: print(report.table(result), flush=True)
-    )
+    count = sum(len(works) * len(candidates) for _, works, candidates, _, _ in chosen)
+    print(f"{count} pairs of work and candidate: about {count * (repetitions + 1) * 1.3:.0f} s\n", file=sys.stderr)
+    sections = []
+    for title, works, candidates, base, drawn in chosen:
+        results = compare(works, candidates, repetitions, Random(), _show, base)
+        sections.append(report.Section(title, candidates, results, drawn))
+        if drawn and (options.chart or options.write):
+            (options.chart or CHART).write_text(draw(results, OURS_DRAWN, date))
     if options.json:
-        options.json.write_text(report.asJSON(results, hardware, versions, date) + "\n")
+        everything = [result for section in sections for result in section.results]
+        options.json.write_text(report.asJSON(everything, hardware, versions, date) + "\n")
     if options.write:
         RESULTS.write_text(
-            report.document(
-                results, candidates, repetitions=repetitions, machine=hardware, versions=versions, date=date
-            )
+            report.document(sections, repetitions=repetitions, machine=hardware, versions=versions, date=date)
         )
 
 

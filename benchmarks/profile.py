@@ -114,7 +114,8 @@ class _Profiled:
 def _load(arena: Arena, work: Work, proxy: Running, seconds: int) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        load.run(work, proxy.port, arena.files)
+        with load.ready(work, proxy.port, arena.files) as put:
+            put()
 
 
 def _fromStats(path: Path) -> str:
