@@ -1,5 +1,5 @@
 """
-The command line: C{python -m benchmarks} with C{compare}, C{micro}, C{exact} or C{profile}.
+The command line: C{python -m benchmarks} with C{compare}, C{micro}, C{exact}, C{soak} or C{profile}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from benchmarks import exact, golang, machine, micro, nginx, profile, report
+from benchmarks import exact, golang, machine, micro, nginx, profile, report, soak
 from benchmarks.candidates import (
     BASE,
     CANDIDATES,
@@ -87,6 +87,11 @@ def makeParser() -> argparse.ArgumentParser:
     profiling = commands.add_parser("profile", help="show where twistproxy spends its time")
     profiling.add_argument("--work", default="browser", metavar="NAME", help="default: browser")
     profiling.add_argument("--seconds", type=int, default=5, metavar="N", help="default: 5")
+    profiling.add_argument("--flame", type=Path, metavar="FILE", help="draw a flame graph there, as SVG")
+    soaking = commands.add_parser("soak", help="see whether twistproxy holds more the longer it runs")
+    soaking.add_argument("--requests", type=int, default=2_000_000, metavar="N", help="default: 2000000")
+    soaking.add_argument("--every", type=int, default=100_000, metavar="N", help="requests between looks")
+    soaking.add_argument("--work", default="small", metavar="NAME", help="default: small")
     stepping = commands.add_parser("micro", help="time each step of a request beside its budget, without sockets")
     stepping.add_argument("--rounds", type=int, default=15, metavar="N", help="of how many the best counts")
     counting = commands.add_parser(
@@ -173,7 +178,24 @@ def runProfile(options: Any) -> None:
     [candidate] = choose(allCandidates(options.candidate), OURS)
     [work] = choose(WORKS, options.work)
     checkPrograms()
-    print(profile.profile(candidate, work, options.seconds))
+    print(profile.profile(candidate, work, options.seconds, options.flame))
+
+
+def runSoak(options: Any) -> int:
+    """
+    Do C{soak}.
+    """
+    [candidate] = choose(CANDIDATES, OURS)
+    [work] = choose([work for work in WORKS if work.unit == "request"], options.work)
+    if options.requests < 1 or options.every < 1:
+        raise ValueError("--requests and --every are at least 1")
+    checkPrograms()
+    moments, errors = soak.soak(
+        candidate, work, options.requests, options.every, lambda line: print(line, flush=True)
+    )
+    conclusion = soak.conclude(moments, work.connections)
+    print(f"\n{conclusion.text}\nerrors: {errors}")
+    return 0 if conclusion.flat and not errors else 1
 
 
 def runMicro(options: Any) -> None:
@@ -194,6 +216,7 @@ def runExact(options: Any) -> int:
 RUN: dict[str, Callable[[Any], int | None]] = {
     "compare": runCompare,
     "profile": runProfile,
+    "soak": runSoak,
     "micro": runMicro,
     "exact": runExact,
 }

@@ -191,7 +191,7 @@ def _measureSlice(arena: Arena, work: Work, proxy: Running, candidate: Candidate
     try:
         with load.ready(work, proxy.port, arena.files, candidate.prefix) as put:
             if work.idle or work.unit == "message":
-                _settle(proxy)
+                settle(proxy)
             measure.resetPeak(proxy.pid)
             before = measure.cpuNanoseconds(proxy.pid)
             got = put()
@@ -202,22 +202,21 @@ def _measureSlice(arena: Arena, work: Work, proxy: Running, candidate: Candidate
         return
     if work.idle or work.unit == "message":
         # Closing all of them is work that belongs to no slice.
-        _settle(proxy)
+        settle(proxy)
     series.samples.append(Sample.of(work, got, used, peak))
 
 
-def _settle(proxy: Running) -> None:
+def settle(proxy: Running) -> None:
     """
     Wait until a proxy has nothing to do any more.
     """
     deadline = time.monotonic() + SETTLING
-    used = -1
-    while time.monotonic() < deadline:
+    used, quiet = measure.cpuNanoseconds(proxy.pid), 0
+    # more than once, as it may just not have had the core; and a timer may tick meanwhile
+    while quiet < 3 and time.monotonic() < deadline:
+        time.sleep(0.04)
         before, used = used, measure.cpuNanoseconds(proxy.pid)
-        # a timer may tick meanwhile
-        if before >= 0 and used - before < 1_000_000:
-            return
-        time.sleep(0.05)
+        quiet = quiet + 1 if used - before < 1_000_000 else 0
 
 
 def _measureMemory(
@@ -250,11 +249,11 @@ def _measureMemory(
 
 
 def _fill(work: Work, proxy: Running, candidate: Candidate) -> Sample:
-    _settle(proxy)
+    settle(proxy)
     before, start = measure.residentBytes(proxy.pid), time.monotonic()
     with beside.Held(proxy.port, candidate.prefix + work.path, work.idle) as held:
         seconds = time.monotonic() - start
-        _settle(proxy)
+        settle(proxy)
         grown = measure.residentBytes(proxy.pid) - before
         gone = held.gone()
         peak = measure.peakBytes(proxy.pid)

@@ -27,18 +27,22 @@ from benchmarks.works import Work
 TOP = 25
 
 
-def profile(candidate: Candidate, work: Work, seconds: int) -> str:
+def profile(candidate: Candidate, work: Work, seconds: int, flame: Path | None = None) -> str:
     """
     Put load on a candidate and see what it does.
 
     @param candidate: a Python program.
     @param seconds: how long.
-    @return: a table of functions.
+    @param flame: a file for a flame graph, by py-spy, which is drawn instead of the table.
+    @return: a table of functions, or where the graph is.
     @raise DidNotStart: if it does not.
     @raise load.WrongAnswer: if it does not answer rightly.
+    @raise ValueError: if a flame graph is wanted and there is no py-spy.
     """
     beside = str(Path(sys.executable).parent)
     spy = shutil.which("py-spy", path=beside) or shutil.which("py-spy")
+    if spy is None and flame is not None:
+        raise ValueError("a flame graph needs py-spy, which comes with the benchmarks extra: pip install py-spy")
     if spy is None:
         print("no py-spy found: using cProfile, which slows calls down", file=sys.stderr)
     with Arena() as arena:
@@ -55,7 +59,8 @@ def profile(candidate: Candidate, work: Work, seconds: int) -> str:
             _load(arena, work, proxy, seconds)
             proxy.stop()
             return _fromStats(output)
-        command = [spy, "record", "--pid", str(proxy.pid), "--format", "raw", "--rate", "500"]
+        style = "raw" if flame is None else "flamegraph"
+        command = [spy, "record", "--pid", str(proxy.pid), "--format", style, "--rate", "500"]
         recorder = subprocess.Popen(
             [*command, "--duration", str(seconds), "--output", str(output)],
             stdout=subprocess.DEVNULL,
@@ -69,6 +74,9 @@ def profile(candidate: Candidate, work: Work, seconds: int) -> str:
             recorder.kill()
         if not output.exists():
             raise DidNotStart(f"py-spy: {complaint.strip()}")
+        if flame is not None:
+            flame.write_bytes(output.read_bytes())
+            return f"written to {flame}: open it in a browser, and click into it"
         return foldedTable(output.read_text())
 
 
