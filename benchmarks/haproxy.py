@@ -15,6 +15,9 @@ global
     nbthread 1
     maxconn 8000
     log stdout format raw local0
+    # By default connections to servers are closed once a quarter of all files that the process may have are open.
+    tune.pool-low-fd-ratio 90
+    tune.pool-high-fd-ratio 95
 
 defaults
     mode http
