@@ -11,12 +11,14 @@ from __future__ import annotations
 import cProfile
 import io
 import pstats
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from benchmarks import load
 from benchmarks.candidates import Candidate, Place
@@ -60,7 +62,7 @@ def profile(candidate: Candidate, work: Work, seconds: int, flame: Path | None =
             proxy.stop()
             return _fromStats(output)
         style = "raw" if flame is None else "flamegraph"
-        command = [spy, "record", "--pid", str(proxy.pid), "--format", style, "--rate", "500"]
+        command = [spy, "record", "--pid", str(proxy.pid), "--format", style, "--function", "--rate", "500"]
         recorder = subprocess.Popen(
             [*command, "--duration", str(seconds), "--output", str(output)],
             stdout=subprocess.DEVNULL,
@@ -75,7 +77,7 @@ def profile(candidate: Candidate, work: Work, seconds: int, flame: Path | None =
         if not output.exists():
             raise DidNotStart(f"py-spy: {complaint.strip()}")
         if flame is not None:
-            flame.write_bytes(output.read_bytes())
+            flame.write_text(titled(output.read_text(), f"{candidate.name} under load: {work.title}"))
             return f"written to {flame}: open it in a browser, and click into it"
         return foldedTable(output.read_text())
 
@@ -100,6 +102,13 @@ def foldedTable(text: str) -> str:
     for function, samples in own.most_common(TOP):
         lines.append(f"{samples / total:5.1%}  {within[function] / total:12.1%}  {function}")
     return "\n".join(lines)
+
+
+def titled(picture: str, title: str) -> str:
+    """
+    Give a flame graph another title than py-spy's command line, which names files of this machine.
+    """
+    return re.sub(r"(<text id=\"title\"[^>]*>)[^<]*", lambda match: match[1] + escape(title), picture)
 
 
 class _Profiled:

@@ -21,7 +21,7 @@ from benchmarks.__main__ import allCandidates, choose, main
 from benchmarks.candidates import BASE, CANDIDATES, OURS, Candidate, Place, parseCandidate
 from benchmarks.load import Load
 from benchmarks.processes import DidNotStart, Running, freePorts
-from benchmarks.profile import foldedTable
+from benchmarks.profile import foldedTable, titled
 from benchmarks.series import Result, Sample, Series, compareCost, schedule
 from benchmarks.works import QUICK, WORKS
 
@@ -508,3 +508,9 @@ def test_folded() -> None:
     text = "main (a.py:1);f (b.py:2) 6\nmain (a.py:1);f (b.py:9);f (b.py:2) 3\nmain (a.py:1) 1\n"
     rows = [line.split(maxsplit=2) for line in foldedTable(text).splitlines()[1:]]
     assert rows == [["90.0%", "90.0%", "f (b.py)"], ["10.0%", "100.0%", "main (a.py)"]]
+
+
+def test_flameTitle() -> None:
+    """A flame graph says what was measured, and no path of the machine; other text stays."""
+    picture = '<svg><text id="title" x="1">py-spy record --output /some/where</text><text>f (a.py)</text></svg>'
+    assert titled(picture, "a & b") == '<svg><text id="title" x="1">a &amp; b</text><text>f (a.py)</text></svg>'
