@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import golang, nginx
+from benchmarks import golang, haproxy, nginx
 
 HERE = Path(__file__).parent
 PROXIES = HERE / "candidates"
@@ -51,21 +51,25 @@ class Candidate:
     @ivar title: what it is, for the legend.
     @ivar command: makes the command that runs it, and whatever that needs. It may raise
         L{golang.CannotBuild}.
+    @ivar prefix: what it wants before each path.
     """
 
     name: str
     title: str
     command: Callable[[Place], list[str]]
+    prefix: str = ""
 
 
-def twistproxyCommand(place: Place) -> list[str]:
+def _twistproxyCommand(*hosts: str) -> Callable[[Place], list[str]]:
     """
     Run this environment's own C{twist revproxy}.
+
+    @param hosts: where its targets are; the origins listen on each.
     """
-    return [
+    return lambda place: [
         str(Path(sys.executable).parent / "twist"),
         "revproxy",
-        *("--target", f"http://127.0.0.1:{place.originPort}"),
+        *(word for host in hosts for word in ("--target", f"http://{host}:{place.originPort}")),
         *("--listen", f"tcp:{place.port}:interface=127.0.0.1"),
         *("--access-log", str(place.log)),
     ]
@@ -84,8 +88,23 @@ def _nginxCommand(place: Place) -> list[str]:
     return nginx.proxyCommand(place.directory, place.port, place.originPort, place.log)
 
 
-def _pythonCommand(script: str) -> Callable[[Place], list[str]]:
-    return lambda place: [sys.executable, str(PROXIES / script), str(place.port), str(place.originPort)]
+def _haproxyCommand(place: Place) -> list[str]:
+    return haproxy.proxyCommand(place.directory, place.port, place.originPort)
+
+
+def _pythonCommand(script: str, *options: str, log: bool = False) -> Callable[[Place], list[str]]:
+    """
+    @param options: what stands before the ports.
+    @param log: whether it wants to know where to write its access log.
+    """
+    return lambda place: [
+        sys.executable,
+        str(PROXIES / script),
+        *options,
+        str(place.port),
+        str(place.originPort),
+        *([str(place.log)] if log else []),
+    ]
 
 
 OURS = "twistproxy"
@@ -93,16 +112,44 @@ OURS = "twistproxy"
 BASE = "go"
 
 CANDIDATES = (
-    Candidate(OURS, "twist revproxy, everything on", twistproxyCommand),
+    Candidate(OURS, "twist revproxy, everything on", _twistproxyCommand("127.0.0.1")),
+    Candidate(
+        "full",
+        "the same with all policies that there are: today, two targets that are balanced in turn",
+        _twistproxyCommand("127.0.0.1", "127.0.0.2"),
+    ),
+    Candidate(
+        "twistproxy-async",
+        "the same with a director that is async def and waits one turn of the reactor",
+        _pythonCommand("twistproxyasync.py", log=True),
+    ),
     Candidate(BASE, "Go's httputil.ReverseProxy, no access log", _goCommand()),
     Candidate("go+pool", "the same with a BufferPool", _goCommand("pool")),
     Candidate("nginx", "nginx with proxy_pass, one worker, access log on", _nginxCommand),
+    Candidate("haproxy", "HAProxy, one thread, log on", _haproxyCommand),
     Candidate(
         "aiohttp", "aiohttp server and client on uvloop, no access log", _pythonCommand("aiohttpproxy.py")
     ),
     Candidate(
         "stock", "twisted.web.proxy.ReverseProxyResource, no access log", _pythonCommand("stockproxy.py")
     ),
+)
+
+# Twisted's own resource, to which those that are mounted in twisted.web are compared.
+RESOURCE_BASE = "stock"
+
+
+def _resource(name: str, title: str, kind: str, prefix: str = "") -> Candidate:
+    return Candidate(name, title, _pythonCommand("resourceproxy.py", kind), prefix)
+
+
+RESOURCES = (
+    _resource("bare", "ProxySite(ReverseProxy), no resource and no access log", "bare"),
+    _resource("resource-stock", "ReverseProxyResource under Twisted's Site", "stock"),
+    _resource("resource-streaming", "ReverseProxyResource under Twisted's Site with StreamingRequest", "streaming"),
+    _resource("resource-proxysite", "ReverseProxyResource as the root of a ProxySite", "proxysite"),
+    _resource("resource-deep", "ReverseProxyResource three levels down a tree under ProxySite", "deep", "/a/b/c"),
+    *(candidate for candidate in CANDIDATES if candidate.name == RESOURCE_BASE),
 )
 
 

@@ -18,11 +18,18 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 
-from benchmarks import golang, load, measure, nginx
-from benchmarks.candidates import HERE, Candidate, Place
+from benchmarks import beside, golang, load, measure, nginx
+from benchmarks.candidates import BASE, HERE, Candidate, Place
 from benchmarks.processes import DidNotStart, Running, freePorts
 from benchmarks.series import Result, Sample, Series, schedule
-from benchmarks.works import FILES, SMALL_ANSWER, Work
+from benchmarks.works import FILES, SMALL_ANSWER, WORKS, Work
+
+# Memory is not noisy, but each time needs a process of its own.
+MEMORY_REPETITIONS = 3
+# What a proxy is warmed up with before its memory is looked at.
+WARMING = next(work for work in WORKS if work.name == "small")
+# How long a proxy may be busy with connections that were opened or closed, in seconds.
+SETTLING = 10.0
 
 
 class Arena:
@@ -49,6 +56,7 @@ class Arena:
                 prefix="proxy-benchmark-", dir=memory if os.access(memory, os.W_OK) else None
             )
             self.directory = Path(self._exit.enter_context(temporary))
+            beside.allowManyFiles()
             self.files = self.directory / "files"
             self.files.mkdir()
             for name, size in FILES.items():
@@ -88,15 +96,21 @@ class Arena:
         """
         key = candidate.name, origin
         if key not in self._proxies:
-            directory = self._newDirectory(f"{candidate.name}-{origin}")
-            place = Place(freePorts(1)[0], self._origins[origin], directory)
-            try:
-                self._proxies[key] = self._start(
-                    candidate.command(place), place.port, self._proxyCore, directory
-                )
-            except (DidNotStart, golang.CannotBuild) as error:
-                self._proxies[key] = f"did not start: {error}"
+            self._proxies[key] = self.fresh(candidate, origin)
         return self._proxies[key]
+
+    def fresh(self, candidate: Candidate, origin: str) -> Running | str:
+        """
+        Start a candidate in front of an origin, whether or not it was started before.
+
+        @return: as for L{proxy}; whoever asked for it may end it earlier than this arena does.
+        """
+        directory = Path(tempfile.mkdtemp(prefix=f"{candidate.name}-{origin}-", dir=self.directory))
+        place = Place(freePorts(1)[0], self._origins[origin], directory)
+        try:
+            return self._start(candidate.command(place), place.port, self._proxyCore, directory)
+        except (DidNotStart, golang.CannotBuild) as error:
+            return f"did not start: {error}"
 
     def _start(self, command: Sequence[str], port: int, core: int, directory: Path) -> Running:
         running = Running(command, port, core, directory / "output")
@@ -116,6 +130,7 @@ def compare(
     repetitions: int,
     random: Random,
     done: Callable[[Result], None],
+    base: str = BASE,
 ) -> list[Result]:
     """
     Measure all candidates at all works.
@@ -123,60 +138,126 @@ def compare(
     @param repetitions: the number of slices for each candidate and work.
     @param random: decides the order.
     @param done: called with each work's result as soon as it is known.
+    @param base: the name of the candidate to which the others are compared.
     """
     results = []
     with Arena() as arena:
         for origin in sorted({work.origin for work in works}):
             arena.startOrigin(origin)
         for work in works:
-            result = _measureWork(arena, work, candidates, repetitions, random)
+            measureWork = _measureMemory if work.unit == "connection" else _measureWork
+            result = Result(work, [Series(candidate.name) for candidate in candidates], base=base)
+            measureWork(arena, result, candidates, repetitions, random)
             results.append(result)
             done(result)
     return results
 
 
 def _measureWork(
-    arena: Arena, work: Work, candidates: Sequence[Candidate], repetitions: int, random: Random
-) -> Result:
-    result = Result(work, [Series(candidate.name) for candidate in candidates])
-    running: list[tuple[Running, Series]] = []
+    arena: Arena, result: Result, candidates: Sequence[Candidate], repetitions: int, random: Random
+) -> None:
+    work = result.work
+    running: list[tuple[Running, Candidate, Series]] = []
     for candidate, series in zip(candidates, result.series, strict=True):
         proxy = arena.proxy(candidate, work.origin)
         if isinstance(proxy, str):
             series.failure = proxy
-        elif _warm(arena, work, proxy, series):
-            running.append((proxy, series))
+        elif _warm(arena, work, proxy, candidate, series):
+            running.append((proxy, candidate, series))
     steal, start = measure.stealSeconds(), time.monotonic()
     for order in schedule(len(running), repetitions, random):
         for index in order:
-            proxy, series = running[index]
+            proxy, candidate, series = running[index]
             if series.failure is None:
-                _measureSlice(arena, work, proxy, series)
+                _measureSlice(arena, work, proxy, candidate, series)
     # The kernel counts steal over all cores, not only over those that we use.
     elapsed = (time.monotonic() - start) * (os.cpu_count() or 1)
     result.steal = (measure.stealSeconds() - steal) / elapsed if running else 0.0
-    for proxy, series in running:
+    for proxy, _, series in running:
         series.resident = measure.residentBytes(proxy.pid)
-    return result
 
 
-def _warm(arena: Arena, work: Work, proxy: Running, series: Series) -> bool:
+def _warm(arena: Arena, work: Work, proxy: Running, candidate: Candidate, series: Series) -> bool:
     try:
-        load.check(work, proxy.port)
-        load.run(work, proxy.port, arena.files)
+        load.check(work, proxy.port, candidate.prefix)
+        with load.ready(work, proxy.port, arena.files, candidate.prefix) as put:
+            put()
     except load.WrongAnswer as error:
         series.failure = _reason("wrong answer", error, proxy)
     return series.failure is None
 
 
-def _measureSlice(arena: Arena, work: Work, proxy: Running, series: Series) -> None:
-    before = measure.cpuNanoseconds(proxy.pid)
+def _measureSlice(arena: Arena, work: Work, proxy: Running, candidate: Candidate, series: Series) -> None:
     try:
-        got = load.run(work, proxy.port, arena.files)
+        with load.ready(work, proxy.port, arena.files, candidate.prefix) as put:
+            if work.idle or work.unit == "message":
+                settle(proxy)
+            measure.resetPeak(proxy.pid)
+            before = measure.cpuNanoseconds(proxy.pid)
+            got = put()
+            used = measure.cpuNanoseconds(proxy.pid) - before
+            peak = measure.peakBytes(proxy.pid)
     except load.WrongAnswer as error:
         series.failure = _reason("stopped working", error, proxy)
         return
-    series.samples.append(Sample.of(work, got, measure.cpuNanoseconds(proxy.pid) - before))
+    if work.idle or work.unit == "message":
+        # Closing all of them is work that belongs to no slice.
+        settle(proxy)
+    series.samples.append(Sample.of(work, got, used, peak))
+
+
+def settle(proxy: Running) -> None:
+    """
+    Wait until a proxy has nothing to do any more.
+    """
+    deadline = time.monotonic() + SETTLING
+    used, quiet = measure.cpuNanoseconds(proxy.pid), 0
+    # more than once, as it may just not have had the core; and a timer may tick meanwhile
+    while quiet < 3 and time.monotonic() < deadline:
+        time.sleep(0.04)
+        before, used = used, measure.cpuNanoseconds(proxy.pid)
+        quiet = quiet + 1 if used - before < 1_000_000 else 0
+
+
+def _measureMemory(
+    arena: Arena, result: Result, candidates: Sequence[Candidate], repetitions: int, random: Random
+) -> None:
+    """
+    See by how much each candidate grows when connections are opened that do nothing. Memory that was given back would
+    be used again, so each time a process of its own is warmed up and filled.
+    """
+    work = result.work
+    for order in schedule(len(candidates), min(repetitions, MEMORY_REPETITIONS), random):
+        for index in order:
+            candidate, series = candidates[index], result.series[index]
+            if series.failure is not None:
+                continue
+            proxy = arena.fresh(candidate, work.origin)
+            if isinstance(proxy, str):
+                series.failure = proxy
+                continue
+            try:
+                load.check(work, proxy.port, candidate.prefix)
+                with load.ready(WARMING, proxy.port, arena.files, candidate.prefix) as put:
+                    put()
+                series.samples.append(_fill(work, proxy, candidate))
+                series.resident = measure.residentBytes(proxy.pid)
+            except (load.WrongAnswer, beside.Broken) as error:
+                series.failure = _reason("wrong answer", error, proxy)
+            finally:
+                proxy.stop()
+
+
+def _fill(work: Work, proxy: Running, candidate: Candidate) -> Sample:
+    settle(proxy)
+    before, start = measure.residentBytes(proxy.pid), time.monotonic()
+    with beside.Held(proxy.port, candidate.prefix + work.path, work.idle) as held:
+        seconds = time.monotonic() - start
+        settle(proxy)
+        grown = measure.residentBytes(proxy.pid) - before
+        gone = held.gone()
+        peak = measure.peakBytes(proxy.pid)
+    return Sample(grown / work.idle, work.idle / seconds, None, None, gone, peak)
 
 
 def _reason(what: str, error: Exception, proxy: Running) -> str:

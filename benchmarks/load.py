@@ -8,11 +8,14 @@ import http.client
 import re
 import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.works import Work
+from benchmarks import beside
+from benchmarks.works import Check, Work
 
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 _CHUNK = b"x" * 65_536
@@ -48,23 +51,55 @@ class WrongAnswer(Exception):
     """
 
 
-def run(work: Work, port: int, files: Path) -> Load:
+@contextmanager
+def ready(work: Work, port: int, files: Path, prefix: str = "") -> Iterator[Callable[[], Load]]:
     """
-    Put one slice of load on a proxy.
+    Prepare a slice: what the load is put on beside must stand before the proxy's time is taken.
 
-    @raise WrongAnswer: if the load generator gives no result.
+    @param prefix: what the proxy wants before each path.
+    @return: a context manager of what puts the load on and gives the result; it raises L{WrongAnswer} if there is
+        none.
+    @raise WrongAnswer: if it cannot be prepared.
     """
     try:
+        with ExitStack() as stack:
+            held = stack.enter_context(beside.Held(port, prefix + work.path, work.idle)) if work.idle else None
+            if work.unit == "message":
+                tunnels = stack.enter_context(beside.Tunnels(port, prefix + work.path, work.connections))
+                yield lambda: parseTunnels(tunnels.play(1000))
+            else:
+                yield partial(_put, work, port, files, prefix, held)
+    except beside.Broken as error:
+        raise WrongAnswer(str(error)) from None
+
+
+def _put(work: Work, port: int, files: Path, prefix: str, held: beside.Held | None) -> Load:
+    try:
         result = subprocess.run(
-            work.command(port, files), capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            work.command(port, files, prefix), capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
         raise WrongAnswer(f"no end of a slice after {_TIMEOUT:g} s") from None
-    parse = parseCurl if work.perGigabyte else parseWrk
+    parse = parseCurl if work.unit == "gigabyte" else parseWrk
     try:
-        return parse(result.stdout)
+        load = parse(result.stdout)
     except ValueError:
         raise WrongAnswer(_lastLine(result.stderr) or _lastLine(result.stdout) or "no output") from None
+    if held is not None and (gone := held.gone()):
+        raise WrongAnswer(f"{gone} of {work.idle} idle connections were closed")
+    return load
+
+
+def parseTunnels(text: str) -> Load:
+    """
+    Read what our program of tunnels reports of one slice.
+
+    @raise WrongAnswer: if nothing came back.
+    """
+    words = text.split()
+    if len(words) != 5 or not int(words[0]):
+        raise WrongAnswer(f"no message came back: {text.strip() or 'no output'}")
+    return Load(int(words[0]), 0, float(words[1]), float(words[2]) / 1000, float(words[3]) / 1000, int(words[4]))
 
 
 def parseWrk(text: str) -> Load:
@@ -102,20 +137,35 @@ def parseCurl(text: str) -> Load:
     return Load(len(rows), moved, sum(times), statistics.median(times) * 1000, None, errors)
 
 
-def check(work: Work, port: int) -> None:
+def check(work: Work, port: int, prefix: str = "") -> None:
     """
-    Ask a proxy once and see that the answer is what the origin sends.
+    Ask a proxy once for each sort of thing, and see that the answer is what the origin sends.
 
+    @param prefix: what the proxy wants before each path.
     @raise WrongAnswer: if it is not.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)
+    if work.unit == "message":
+        try:
+            with beside.Tunnels(port, prefix + work.path, 1) as tunnels:
+                if parseTunnels(tunnels.play(1)).errors:
+                    raise WrongAnswer("the tunnel broke")
+        except beside.Broken as error:
+            raise WrongAnswer(str(error)) from None
+        return
     headers = dict(line.split(": ", 1) for line in work.headers)
+    for each in work.checks:
+        _ask(each, port, prefix, headers.copy())
+
+
+def _ask(asked: Check, port: int, prefix: str, headers: dict[str, str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30.0)
+    path = prefix + asked.path
     try:
-        if work.upload:
-            headers["Content-Length"] = str(work.upload)
-            connection.request("POST", work.path, body=_pieces(work.upload), headers=headers)
+        if asked.upload:
+            headers["Content-Length"] = str(asked.upload)
+            connection.request("POST", path, body=_pieces(asked.upload), headers=headers)
         else:
-            connection.request("GET", work.path, headers=headers)
+            connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         text, length = b"", 0
         while piece := response.read(1 << 20):
@@ -126,10 +176,10 @@ def check(work: Work, port: int) -> None:
         connection.close()
     if response.status != 200:
         raise WrongAnswer(f"status {response.status}")
-    if length != work.answer:
-        raise WrongAnswer(f"{length} bytes instead of {work.answer}")
-    if work.upload and text != b"%d\n" % work.upload:
-        raise WrongAnswer(f"{text.decode(errors='replace').strip()} bytes arrived instead of {work.upload}")
+    if length != asked.answer:
+        raise WrongAnswer(f"{length} bytes instead of {asked.answer}")
+    if asked.upload and text != b"%d\n" % asked.upload:
+        raise WrongAnswer(f"{text.decode(errors='replace').strip()} bytes arrived instead of {asked.upload}")
 
 
 def _pieces(length: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from benchmarks import golang, nginx
+from benchmarks import golang, haproxy, nginx
 
 PACKAGES = ("twistproxy", "twisted", "aiohttp", "uvloop")
 
@@ -52,6 +52,7 @@ def describeVersions() -> dict[str, str]:
     except golang.CannotBuild:
         versions["Go"] = "?"
     versions["nginx"] = _ask(r"nginx/(\S+)", nginx.findNginx(), "-v")
+    versions["HAProxy"] = _ask(r"HAProxy version (\d[\d.]*)", haproxy.findHaproxy(), "-v")
     versions["wrk"] = _ask(r"wrk (?:debian/)?(\S+)", "wrk", "-v")
     versions["curl"] = _ask(r"curl (\S+)", "curl", "--version")
     return versions

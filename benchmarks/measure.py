@@ -57,12 +57,42 @@ def residentBytes(pid: int, proc: Path = PROC) -> int:
     @return: the sum of the resident set sizes, in bytes. Pages that members share are counted for each of
         them.
     """
+    return _sumOf("VmRSS:", pid, proc)
+
+
+def peakBytes(pid: int, proc: Path = PROC) -> int:
+    """
+    Tell the most memory that the members of a process tree have held since L{resetPeak}.
+
+    @return: the sum of the members' peaks, in bytes.
+    """
+    return _sumOf("VmHWM:", pid, proc)
+
+
+def resetPeak(pid: int, proc: Path = PROC) -> None:
+    """
+    Let the peak of a process tree begin anew, at what it holds now.
+    """
+    for member in processTree(pid, proc):
+        with contextlib.suppress(OSError):
+            # proc(5): 5 resets the peak resident set size
+            (proc / str(member) / "clear_refs").write_text("5\n")
+
+
+def _sumOf(field: str, pid: int, proc: Path) -> int:
     total = 0
     for member in processTree(pid, proc):
         for line in _read(proc / str(member) / "status").splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(field):
                 total += int(line.split()[1]) * 1024
     return total
+
+
+def openFiles(pid: int, proc: Path = PROC) -> int:
+    """
+    Tell how many files and sockets a process tree has open.
+    """
+    return sum(len(list((proc / str(member) / "fd").glob("*"))) for member in processTree(pid, proc))
 
 
 def stealSeconds(proc: Path = PROC) -> float:

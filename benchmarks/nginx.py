@@ -15,7 +15,8 @@ worker_processes 1;
 pid {directory}/pid;
 error_log stderr;
 {user}
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 20000;
+events {{ worker_connections 8192; }}
 http {{
     default_type text/plain;
     client_body_temp_path {directory}/body;
@@ -38,8 +39,12 @@ _ORIGIN = """
     open_file_cache max=100;
     server {{
         listen 127.0.0.1:{port} backlog=1024;
+        # for proxies with two targets
+        listen 127.0.0.2:{port} backlog=1024;
         root {files};
         location = /small {{ return 200 "{small}"; }}
+        # the body is read and thrown away
+        location = /post {{ return 200 "$content_length\\n"; }}
     }}
 """
 
@@ -47,6 +52,7 @@ _ORIGIN = """
 # go on.
 _PROXY = """
     access_log {log} combined buffer=64k flush=1s;
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" ""; }}
     upstream origin {{
         server 127.0.0.1:{originPort};
         keepalive 256;
@@ -59,7 +65,8 @@ _PROXY = """
             proxy_http_version 1.1;
             proxy_request_buffering off;
             proxy_max_temp_file_size 0;
-            proxy_set_header Connection "";
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
             proxy_set_header X-Request-ID $request_id;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Host $host;

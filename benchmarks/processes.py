@@ -49,6 +49,7 @@ class Running:
         """
         self.port = port
         self._output = output
+        self._stopped = False
         with output.open("wb") as sink, measure.pinnedTo(core):
             try:
                 self._process = subprocess.Popen(
@@ -91,8 +92,11 @@ class Running:
 
     def stop(self) -> None:
         """
-        End the program and all its children, politely first.
+        End the program and all its children, politely first.  Harmless if that was done before.
         """
+        if self._stopped:
+            return
+        self._stopped = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

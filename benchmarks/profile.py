@@ -11,12 +11,14 @@ from __future__ import annotations
 import cProfile
 import io
 import pstats
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from benchmarks import load
 from benchmarks.candidates import Candidate, Place
@@ -27,18 +29,22 @@ from benchmarks.works import Work
 TOP = 25
 
 
-def profile(candidate: Candidate, work: Work, seconds: int) -> str:
+def profile(candidate: Candidate, work: Work, seconds: int, flame: Path | None = None) -> str:
     """
     Put load on a candidate and see what it does.
 
     @param candidate: a Python program.
     @param seconds: how long.
-    @return: a table of functions.
+    @param flame: a file for a flame graph, by py-spy, which is drawn instead of the table.
+    @return: a table of functions, or where the graph is.
     @raise DidNotStart: if it does not.
     @raise load.WrongAnswer: if it does not answer rightly.
+    @raise ValueError: if a flame graph is wanted and there is no py-spy.
     """
     beside = str(Path(sys.executable).parent)
     spy = shutil.which("py-spy", path=beside) or shutil.which("py-spy")
+    if spy is None and flame is not None:
+        raise ValueError("a flame graph needs py-spy, which comes with the benchmarks extra: pip install py-spy")
     if spy is None:
         print("no py-spy found: using cProfile, which slows calls down", file=sys.stderr)
     with Arena() as arena:
@@ -55,7 +61,8 @@ def profile(candidate: Candidate, work: Work, seconds: int) -> str:
             _load(arena, work, proxy, seconds)
             proxy.stop()
             return _fromStats(output)
-        command = [spy, "record", "--pid", str(proxy.pid), "--format", "raw", "--rate", "500"]
+        style = "raw" if flame is None else "flamegraph"
+        command = [spy, "record", "--pid", str(proxy.pid), "--format", style, "--function", "--rate", "500"]
         recorder = subprocess.Popen(
             [*command, "--duration", str(seconds), "--output", str(output)],
             stdout=subprocess.DEVNULL,
@@ -69,6 +76,9 @@ def profile(candidate: Candidate, work: Work, seconds: int) -> str:
             recorder.kill()
         if not output.exists():
             raise DidNotStart(f"py-spy: {complaint.strip()}")
+        if flame is not None:
+            flame.write_text(titled(output.read_text(), f"{candidate.name} under load: {work.title}"))
+            return f"written to {flame}: open it in a browser, and click into it"
         return foldedTable(output.read_text())
 
 
@@ -94,6 +104,13 @@ def foldedTable(text: str) -> str:
     return "\n".join(lines)
 
 
+def titled(picture: str, title: str) -> str:
+    """
+    Give a flame graph another title than py-spy's command line, which names files of this machine.
+    """
+    return re.sub(r"(<text id=\"title\"[^>]*>)[^<]*", lambda match: match[1] + escape(title), picture)
+
+
 class _Profiled:
     """
     Makes a candidate's command into one that runs the same under cProfile.
@@ -114,7 +131,8 @@ class _Profiled:
 def _load(arena: Arena, work: Work, proxy: Running, seconds: int) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        load.run(work, proxy.port, arena.files)
+        with load.ready(work, proxy.port, arena.files) as put:
+            put()
 
 
 def _fromStats(path: Path) -> str:

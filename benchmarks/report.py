@@ -7,9 +7,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.candidates import BASE, Candidate
+from benchmarks.candidates import Candidate
 from benchmarks.series import Result, Series, compareCost
+from benchmarks.works import UNITS
 
 # Above this share the machine was too busy for others to call a run quiet.
 NOTABLE_STEAL = 0.02
@@ -22,9 +24,27 @@ Written by `make bench`. What is measured, and how, is in [README.md](README.md)
 
 _LEGEND = (
     "Less CPU is better. *Spread* is how far the slices of one candidate lie apart (their middle half).",
-    f"*CPU / {BASE}* is the cost beside that of Go in the same run; it says `?` where the spread is larger",
-    "than the difference, where there were errors, and where there were too few slices to tell.",
+    "*CPU / name* is the cost beside that of the candidate of this name in the same run; it says `?` where the",
+    "spread is larger than the difference, where there were errors, and where there were too few slices to tell.",
+    "*RSS* is the memory held after the last slice, *peak* the most that was held during one, in the median.",
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """
+    One comparison, as a part of the document.
+
+    @ivar title: its heading, and what is compared; C{""} for no heading.
+    @ivar candidates: who took part.
+    @ivar results: one for each work.
+    @ivar chart: the name of the file with its chart, or C{""}.
+    """
+
+    title: str
+    candidates: Sequence[Candidate]
+    results: Sequence[Result]
+    chart: str = ""
 
 
 def table(result: Result) -> str:
@@ -35,18 +55,19 @@ def table(result: Result) -> str:
         for what it lacks.
     """
     work = result.work
-    cost, rate = ("CPU ms/GB", "MB/s") if work.perGigabyte else ("CPU us/request", "requests/s")
-    rows = [["candidate", cost, "spread", f"CPU / {BASE}", rate, "p50 ms", "p99 ms", "RSS MB", "errors"]]
-    base = next((series for series in result.series if series.name == BASE), None)
+    cost, rate = UNITS[work.unit]
+    what = "bytes" if work.unit == "connection" else "CPU"
+    names = ["candidate", cost, "spread", f"{what} / {result.base}", rate]
+    rows = [[*names, "p50 ms", "p99 ms", "RSS MB", "peak MB", "errors"]]
     notes = []
     for series in result.series:
         if series.failure is not None or not series.samples:
-            rows.append([series.name, *["-"] * 8])
+            rows.append([series.name, *["-"] * 9])
             notes.append(f"{series.name}: {series.failure or 'no slice was measured'}")
             continue
-        ratio = compareCost(series, base)
+        ratio = compareCost(series, result.baseSeries)
         if ratio.value is None:
-            notes.append(f"{series.name} / {BASE} is ?: {ratio.reason}")
+            notes.append(f"{series.name} / {result.base} is ?: {ratio.reason}")
         rows.append(
             [
                 series.name,
@@ -54,9 +75,10 @@ def table(result: Result) -> str:
                 f"{series.spread:.1f}",
                 "?" if ratio.value is None else f"{ratio.value:.2f}",
                 f"{series.rate:.0f}",
-                f"{series.p50:.2f}",
-                "-" if series.p99 is None else f"{series.p99:.2f}",
+                _milliseconds(series.p50),
+                _milliseconds(series.p99),
                 f"{series.resident / 1e6:.0f}",
+                f"{series.peak / 1e6:.0f}" if series.peak else "-",
                 str(series.errors),
             ]
         )
@@ -69,8 +91,7 @@ def table(result: Result) -> str:
 
 
 def document(
-    results: Sequence[Result],
-    candidates: Sequence[Candidate],
+    sections: Sequence[Section],
     *,
     repetitions: int,
     machine: Mapping[str, str],
@@ -85,7 +106,7 @@ def document(
     @param versions: see L{benchmarks.machine.describeVersions}.
     @param date: when it was measured, in ISO form.
     """
-    steal = max((result.steal for result in results), default=0.0)
+    steal = max((result.steal for section in sections for result in section.results), default=0.0)
     facts = {
         **machine,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -93,20 +114,14 @@ def document(
         "slices": f"{repetitions} for each candidate and work, interleaved in random order",
         "steal": f"at most {steal:.1%} of the machine's time during a work",
     }
-    return "\n".join(
-        [
-            _ABOUT,
-            *(f"- {name}: {value}" for name, value in facts.items()),
-            "",
-            "Candidates:",
-            "",
-            *(f"- **{candidate.name}**: {candidate.title}" for candidate in candidates),
-            "",
-            *_LEGEND,
-            "",
-            *(table(result) for result in results),
-        ]
-    )
+    lines = [_ABOUT, *(f"- {name}: {value}" for name, value in facts.items()), "", *_LEGEND, ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        if section.chart:
+            lines += [f"![The costs of each work, as bars]({section.chart})", ""]
+        lines += [f"- **{candidate.name}**: {candidate.title}" for candidate in section.candidates]
+        lines += ["", *(table(result) for result in section.results)]
+    return "\n".join(lines)
 
 
 def asJSON(
@@ -123,7 +138,8 @@ def asJSON(
             "works": [
                 {
                     "work": result.work.name,
-                    "unit": "ms/GB" if result.work.perGigabyte else "us/request",
+                    "unit": UNITS[result.work.unit][0],
+                    "base": result.base,
                     "steal": result.steal,
                     "candidates": [_seriesAsDict(series, result) for series in result.series],
                 }
@@ -135,8 +151,7 @@ def asJSON(
 
 
 def _seriesAsDict(series: Series, result: Result) -> dict[str, object]:
-    base = next((other for other in result.series if other.name == BASE), None)
-    ratio = compareCost(series, base)
+    ratio = compareCost(series, result.baseSeries)
     return {
         **dataclasses.asdict(series),
         "cost": series.cost if series.samples else None,
@@ -144,6 +159,10 @@ def _seriesAsDict(series: Series, result: Result) -> dict[str, object]:
         "ratio": ratio.value,
         "noRatioBecause": ratio.reason or None,
     }
+
+
+def _milliseconds(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.2f}"
 
 
 def _align(rows: Sequence[Sequence[str]]) -> str:

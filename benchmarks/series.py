@@ -9,10 +9,11 @@ lie further apart than the two candidates do.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from benchmarks.candidates import BASE
 from benchmarks.load import Load
 from benchmarks.works import Work
 
@@ -27,31 +28,35 @@ class Sample:
     """
     One slice.
 
-    @ivar cost: CPU time, in microseconds per request or in milliseconds per gigabyte.
-    @ivar rate: requests per second, or megabytes per second.
-    @ivar p50: median latency, in milliseconds.
+    @ivar cost: CPU time, in microseconds per request or message or in milliseconds per gigabyte; for idle connections
+        bytes of memory for each.
+    @ivar rate: requests, messages or connections per second, or megabytes per second.
+    @ivar p50: median latency, in milliseconds, or C{None}.
     @ivar p99: 99th percentile of the latency, in milliseconds, or C{None}.
     @ivar errors: what the load generator counted as failed.
+    @ivar peak: the most memory that was held, in bytes.
     """
 
     cost: float
     rate: float
-    p50: float
+    p50: float | None
     p99: float | None
     errors: int
+    peak: int = 0
 
     @classmethod
-    def of(cls, work: Work, load: Load, nanoseconds: int) -> Sample:
+    def of(cls, work: Work, load: Load, nanoseconds: int, peak: int = 0) -> Sample:
         """
         Relate the CPU time used to the work done.
 
         @param nanoseconds: the CPU time of the proxy's process tree during the slice.
+        @param peak: the most memory that it held, in bytes.
         """
-        if work.perGigabyte:
+        if work.unit == "gigabyte":
             cost, rate = nanoseconds / 1e6 / (load.bytes / 1e9), load.bytes / 1e6 / load.seconds
         else:
             cost, rate = nanoseconds / 1e3 / load.requests, load.requests / load.seconds
-        return cls(cost, rate, load.p50, load.p99, load.errors)
+        return cls(cost, rate, load.p50, load.p99, load.errors, peak)
 
 
 @dataclass
@@ -97,19 +102,25 @@ class Series:
         return statistics.median(sample.rate for sample in self.samples)
 
     @property
-    def p50(self) -> float:
+    def p50(self) -> float | None:
         """
-        The median of the median latencies, in milliseconds.
+        The median of the median latencies, in milliseconds, or C{None} if no slice has one.
         """
-        return statistics.median(sample.p50 for sample in self.samples)
+        return _medianOf(sample.p50 for sample in self.samples)
 
     @property
     def p99(self) -> float | None:
         """
         The median of the 99th percentiles, in milliseconds, or C{None} if no slice has one.
         """
-        known = [sample.p99 for sample in self.samples if sample.p99 is not None]
-        return statistics.median(known) if known else None
+        return _medianOf(sample.p99 for sample in self.samples)
+
+    @property
+    def peak(self) -> float:
+        """
+        The median of the peaks of memory, in bytes.
+        """
+        return statistics.median(sample.peak for sample in self.samples)
 
     @property
     def errors(self) -> int:
@@ -117,6 +128,11 @@ class Series:
         The sum of all errors.
         """
         return sum(sample.errors for sample in self.samples)
+
+
+def _medianOf(figures: Iterable[float | None]) -> float | None:
+    known = [figure for figure in figures if figure is not None]
+    return statistics.median(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -166,11 +182,20 @@ class Result:
 
     @ivar series: in the candidates' order.
     @ivar steal: the share of the machine's time that the hypervisor gave to others meanwhile, from 0 to 1.
+    @ivar base: the name of the candidate to which the others are compared.
     """
 
     work: Work
     series: list[Series]
     steal: float = 0.0
+    base: str = BASE
+
+    @property
+    def baseSeries(self) -> Series | None:
+        """
+        The figures of the base, if it took part.
+        """
+        return next((series for series in self.series if series.name == self.base), None)
 
 
 def schedule(count: int, repetitions: int, random: Random) -> Iterator[Sequence[int]]:

@@ -21,7 +21,7 @@ from benchmarks.__main__ import allCandidates, choose, main
 from benchmarks.candidates import BASE, CANDIDATES, OURS, Candidate, Place, parseCandidate
 from benchmarks.load import Load
 from benchmarks.processes import DidNotStart, Running, freePorts
-from benchmarks.profile import foldedTable
+from benchmarks.profile import foldedTable, titled
 from benchmarks.series import Result, Sample, Series, compareCost, schedule
 from benchmarks.works import QUICK, WORKS
 
@@ -54,7 +54,7 @@ def series(name: str, *costs: float, errors: int = 0) -> Series:
     """
     Make figures with the given costs.
     """
-    return Series(name, [Sample(cost, 1000.0, 1.0, 2.0, errors) for cost in costs], 50_000_000)
+    return Series(name, [Sample(cost, 1000.0, 1.0, 2.0, errors, 60_000_000) for cost in costs], 50_000_000)
 
 
 @pytest.fixture
@@ -72,7 +72,11 @@ def proc(tmp_path: Path) -> Path:
         task.mkdir(parents=True)
         (task / "schedstat").write_text(f"{cpu} 7 9\n")
         (task / "children").write_text(children)
-        (tmp_path / str(pid) / "status").write_text(f"Name:\tproxy\nVmRSS:\t    {pid} kB\nThreads:\t1\n")
+        (tmp_path / str(pid) / "status").write_text(
+            f"Name:\tproxy\nVmHWM:\t    {pid * 2} kB\nVmRSS:\t    {pid} kB\nThreads:\t1\n"
+        )
+        (tmp_path / str(pid) / "fd").mkdir(exist_ok=True)
+        (tmp_path / str(pid) / "fd" / "0").touch()
     ticks = os.sysconf("SC_CLK_TCK")
     (tmp_path / "stat").write_text(f"cpu  1 2 3 4 5 6 7 {ticks * 3} 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")
     return tmp_path
@@ -88,6 +92,8 @@ class TestMeasure:
         assert sorted(measure.processTree(10, proc)) == [10, 11, 12]
         assert measure.cpuNanoseconds(10, proc) == 127
         assert measure.residentBytes(10, proc) == 33 * 1024
+        assert measure.peakBytes(10, proc) == 66 * 1024
+        assert measure.openFiles(10, proc) == 3
 
     def test_goneProcess(self, proc: Path) -> None:
         """A process that has ended counts as nothing instead of breaking the run."""
@@ -102,6 +108,17 @@ class TestMeasure:
         """On a real procfs a process that does something is seen to have used time and memory."""
         assert measure.cpuNanoseconds(os.getpid()) > 0
         assert measure.residentBytes(os.getpid()) > 1_000_000
+        assert measure.openFiles(os.getpid()) > 2
+
+    def test_peak(self) -> None:
+        """The peak is of the time since it was reset."""
+        pid = os.getpid()
+        measure.resetPeak(pid)
+        before = measure.peakBytes(pid)
+        bytearray(b"x") * 80_000_000
+        assert measure.peakBytes(pid) - before > 60_000_000
+        measure.resetPeak(pid)
+        assert measure.peakBytes(pid) - before < 60_000_000
 
     @pytest.mark.parametrize(
         ("available", "siblings", "expected"),
@@ -140,6 +157,13 @@ class TestLoad:
     def test_wrkErrors(self) -> None:
         """Wrong statuses and broken connections of all four kinds are added up."""
         assert load.parseWrk(WRK_WITH_ERRORS).errors == 100
+
+    def test_tunnels(self) -> None:
+        """Of tunnels: messages, seconds, and latencies in microseconds."""
+        assert load.parseTunnels("2000 0.5 800.0 2500.0 3\n") == Load(2000, 0, 0.5, 0.8, 2.5, 3)
+        for nothing in ("", "0 1.0 0 0 5\n"):
+            with pytest.raises(load.WrongAnswer):
+                load.parseTunnels(nothing)
 
     @pytest.mark.parametrize(
         "text", ["", "unable to connect to 127.0.0.1:1 Connection refused\n", WRK.replace("26651", "0")]
@@ -185,7 +209,7 @@ class TestWorks:
             for command in (list(work.command(1, tmp_path)) for work in WORKS)
             if "-s" in command
         ]
-        assert len(scripts) == 2
+        assert len(scripts) == 3
         assert [script for script in scripts if not script.is_file()] == []
 
     def test_transfers(self, tmp_path: Path) -> None:
@@ -286,9 +310,9 @@ class TestReport:
             for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in small.splitlines())
             if cells
         }
-        assert rows[OURS] == ["21.0", "2.0", "0.50", "1000", "1.00", "2.00", "50", "0"]
+        assert rows[OURS] == ["21.0", "2.0", "0.50", "1000", "1.00", "2.00", "50", "60", "0"]
         assert rows[BASE][2] == "1.00"
-        assert rows["lame"] == ["-"] * 8
+        assert rows["lame"] == ["-"] * 9
         assert "- lame: did not start: no output" in small.splitlines()
 
     def test_refusal(self) -> None:
@@ -298,6 +322,24 @@ class TestReport:
         assert f"- {OURS} / {BASE} is ?: they differ by 1.0, the slices of {BASE} alone by 4.0" in download
         assert "CPU ms/GB" in download
 
+    def test_base(self) -> None:
+        """Another base than the usual one can be compared to, and is named."""
+        result = Result(SMALL, [series("a", 20, 20, 20), series("b", 40, 40, 40)], base="b")
+        assert "CPU / b" in report.table(result)
+        assert "|    0.50 |" in report.table(result)
+        assert json.loads(report.asJSON([result], {}, {}, ""))["works"][0]["base"] == "b"
+
+    def test_memory(self) -> None:
+        """For idle connections bytes are told instead of CPU time, and no latency."""
+        idle = next(work for work in WORKS if work.name == "idle")
+        figures = Series(BASE, [Sample(2000.0, 900.0, None, None, 0, 60_000_000)] * 3, 50_000_000)
+        text = report.table(Result(idle, [figures]))
+        assert "bytes/connection" in text
+        assert f"bytes / {BASE}" in text
+        assert [cell.strip() for cell in text.splitlines()[4].split("|")[1:-1]] == [
+            *(BASE, "2000.0", "0.0", "1.00", "900", "-", "-", "50", "60", "0")
+        ]
+
     def test_steal(self) -> None:
         """Much steal is pointed out, little is not."""
         assert "25%" in report.table(self.results[0])
@@ -306,8 +348,12 @@ class TestReport:
     def test_document(self) -> None:
         """The file tells on what, with which versions and when it was measured, and how noisy it was."""
         text = report.document(
-            self.results,
-            [Candidate(OURS, "ours", lambda place: [])],
+            [
+                report.Section(
+                    "Proxies", [Candidate(OURS, "ours", lambda place: [])], self.results, "chart.svg"
+                ),
+                report.Section("Others", [], []),
+            ],
             repetitions=3,
             machine={"CPU": "abacus"},
             versions={"Python": "3.11"},
@@ -315,6 +361,8 @@ class TestReport:
         )
         for expected in ("abacus", "Python 3.11", "2026-01-02", "at most 25.0%", "- **twistproxy**: ours"):
             assert expected in text
+        assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Proxies", "## Others"]
+        assert text.count("](chart.svg)") == 1
         assert [report.table(result) in text for result in self.results] == [True, True]
 
     def test_json(self) -> None:
@@ -460,3 +508,9 @@ def test_folded() -> None:
     text = "main (a.py:1);f (b.py:2) 6\nmain (a.py:1);f (b.py:9);f (b.py:2) 3\nmain (a.py:1) 1\n"
     rows = [line.split(maxsplit=2) for line in foldedTable(text).splitlines()[1:]]
     assert rows == [["90.0%", "90.0%", "f (b.py)"], ["10.0%", "100.0%", "main (a.py)"]]
+
+
+def test_flameTitle() -> None:
+    """A flame graph says what was measured, and no path of the machine; other text stays."""
+    picture = '<svg><text id="title" x="1">py-spy record --output /some/where</text><text>f (a.py)</text></svg>'
+    assert titled(picture, "a & b") == '<svg><text id="title" x="1">a &amp; b</text><text>f (a.py)</text></svg>'

@@ -1,5 +1,7 @@
 // Origin takes uploads: it reads the body of any request, throws it away and answers with its length in bytes.
-// A body that breaks off gets no answer.
+// A body that breaks off gets no answer. A WebSocket handshake is accepted, and messages of up to 125 bytes echoed.
+//
+// It listens on 127.0.0.1 and on 127.0.0.2, for proxies with two targets.
 //
 // Usage: origin PORT
 package main
@@ -15,7 +17,12 @@ import (
 
 func main() {
 	buffers := sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
-	swallow := func(w http.ResponseWriter, r *http.Request) {
+	echoes := newEchoes()
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			echoes.accept(w, r)
+			return
+		}
 		buffer := buffers.Get().(*[]byte)
 		defer buffers.Put(buffer)
 		// The struct hides io.Discard's ReadFrom, which would use 8 KiB pieces of its own.
@@ -25,5 +32,6 @@ func main() {
 		}
 		fmt.Fprintf(w, "%d\n", n)
 	}
-	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(swallow)))
+	go func() { log.Fatal(http.ListenAndServe("127.0.0.2:"+os.Args[1], http.HandlerFunc(serve))) }()
+	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(serve)))
 }

@@ -1,0 +1,3 @@
+module tunnels
+
+go 1.27.3
