@@ -158,7 +158,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_examples() -> None:
     """B10.1: and the examples work."""
     examples = [line.split()[2:] for line in Options.epilog.splitlines() if line.startswith("twist revproxy ")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for arguments in examples:
         parsed(*arguments)
 

@@ -162,7 +162,8 @@ class ProxyService(Service):
         starting = False
         if failures:
             self._giveUp()
-            raise cannotListen(description, failures[0].value)
+            cause: Any = failures[0].value
+            raise cannotListen(description, cause)
 
     def _giveUp(self) -> None:
         """
