@@ -5,6 +5,7 @@ Lines that are read whole or not at all.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +79,25 @@ def test_tornLine(pipe: tuple[int, int]) -> None:
     lines.write(writer, b"whole\n", blocking=True)
     lines.write(writer, b"again\n", blocking=True)
     assert os.read(reader, 1 << 20) == b"\nwhole\nagain\n"
+
+
+def test_patience(pipe: tuple[int, int]) -> None:
+    """Who is worth waiting for is waited for once, and after that when it has read again."""
+    reader, writer = pipe
+    fill(writer)
+    lines = LineWriter(patience=0.2)
+    reading = threading.Timer(0.05, os.read, (reader, 1 << 20))
+    reading.start()
+    lines.write(writer, b"patient\n", blocking=True)
+    reading.join()
+    fill(writer)
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            lines.write(writer, b"lost\n", blocking=True)
+        assert lines._keptWaiting
+    os.read(reader, 1 << 20)
+    lines.write(writer, b"again\n", blocking=True)
+    assert (os.read(reader, 1 << 20), lines._keptWaiting) == (b"again\n", False)
 
 
 def test_lostBetweenLines(pipe: tuple[int, int]) -> None:

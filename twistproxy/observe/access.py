@@ -161,6 +161,8 @@ FORMATS: dict[str, Callable[[], Any]] = {"combined": CombinedFormat, "json": JSO
 class AccessLog:
     """
     Writes the lines to a file or to standard output.
+
+    @ivar writer: writes them.
     """
 
     _log = Logger()
@@ -183,7 +185,7 @@ class AccessLog:
         self._timer: Any = None
         self._failed = False
         self._fd = -1
-        self._writer = LineWriter()
+        self.writer = LineWriter()
         self._open()
 
     def exchangeSettled(self, record: ExchangeRecord) -> None:
@@ -215,7 +217,7 @@ class AccessLog:
         except Exception:
             lines = [self._formatted(record, epoch + record.ended) for record in records]
         try:
-            self._writer.write(self._fd, b"".join(lines), self._mayBlock)
+            self.writer.write(self._fd, b"".join(lines), self._mayBlock)
             self._failed = False
         except OSError as error:
             if not self._failed:

@@ -28,9 +28,14 @@ def mayBlock(fd: int) -> bool:
 class LineWriter:
     """
     Writes lines to one place after another.
+
+    @ivar patience: how long a write may wait for whoever reads, in seconds.  One who has kept it waiting for so long is
+        not waited for again until it reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
+        self.patience = patience
+        self._keptWaiting = False
         self._torn = False
 
     def write(self, fd: int, data: bytes, blocking: bool) -> None:
@@ -47,7 +52,7 @@ class LineWriter:
         begun = False
         try:
             while rest:
-                if blocking and not select.select((), (fd,), (), 0)[1]:
+                if blocking and not self._ready(fd):
                     raise BlockingIOError(errno.EAGAIN, "whoever reads it does not keep up; lines are lost")
                 written = os.write(fd, rest[: piece(data, len(data) - len(rest))] if blocking else rest)
                 begun = True
@@ -55,6 +60,11 @@ class LineWriter:
         finally:
             if begun:
                 self._torn = bool(rest) and data[len(data) - len(rest) - 1] != 0x0A
+
+    def _ready(self, fd: int) -> bool:
+        ready = bool(select.select((), (fd,), (), 0.0 if self._keptWaiting else self.patience)[1])
+        self._keptWaiting = not ready
+        return ready
 
 
 def piece(data: bytes, start: int) -> int:

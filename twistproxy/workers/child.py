@@ -39,6 +39,10 @@ from twistproxy.workers.sockets import AdoptingReactor
 #: How often counts are sent, in seconds.
 COUNTING = 1.0
 
+#: How long a batch of the access log may wait for the supervisor, in seconds.  It reads all the time; only one that is
+#: stopped, or hangs, takes this long.
+PATIENCE = 0.25
+
 #: How much the pipe of standard output may hold, in bytes: some batches of the access log.
 _PIPE = 1 << 20
 
@@ -52,6 +56,7 @@ class WorkerService(ProxyService):
         super().__init__(attrs.evolve(parts, listen=plan.endpoints))
         self._plan = plan
         self._covered: dict[int, list[Any]] = {}
+        self._numbers = iter(range(len(plan.endpoints)))
         self._open = {share.fd for share in plan.shares}
 
     @property
@@ -62,7 +67,8 @@ class WorkerService(ProxyService):
         return self._cut
 
     def _endpoint(self, description: str) -> IStreamServerEndpoint:
-        return self._endpointOf(self._parts.listen.index(description), self._plan.slot)
+        # they are asked for in their order, and two may be the same
+        return self._endpointOf(next(self._numbers), self._plan.slot)
 
     def _endpointOf(self, number: int, slot: int) -> IStreamServerEndpoint:
         share = self._plan.share(number, slot)
@@ -249,7 +255,10 @@ def run(makeParts: Callable[[Any], ServiceParts]) -> None:
 
     sender = Sender(reactor, TO_SUPERVISOR)
     _logTo(sender, plan.level)
-    worker = Worker(reactor, WorkerService(makeParts(reactor), plan), sender)
+    parts = makeParts(reactor)
+    if parts.access is not None:
+        parts.access.writer.patience = PATIENCE
+    worker = Worker(reactor, WorkerService(parts, plan), sender)
     try:
         worker.startService()
     except CannotStart as error:

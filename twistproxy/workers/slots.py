@@ -59,6 +59,8 @@ class SlotAction(Enum):
     SPAWN = "spawn"
     #: ask for L{SlotEvent.DUE} after some time
     BACK_OFF = "back off"
+    #: tell the others that nobody serves here
+    COVER = "cover"
     #: the new one serves now
     PROMOTE = "promote"
     #: let the old one drain
@@ -80,13 +82,13 @@ TRANSITIONS: dict[tuple[SlotState, SlotEvent], tuple[SlotState, tuple[SlotAction
     (_S.STARTING, _E.READY): (_S.SERVING, (_A.PROMOTE,)),
     (_S.STARTING, _E.FAILED): (_S.WAITING, (_A.BACK_OFF,)),
     (_S.STARTING, _E.STOP): (_S.STOPPED, (_A.KILL_STARTING,)),
-    (_S.SERVING, _E.LOST): (_S.WAITING, (_A.BACK_OFF,)),
+    (_S.SERVING, _E.LOST): (_S.WAITING, (_A.COVER, _A.BACK_OFF)),
     (_S.SERVING, _E.ROLL): (_S.ROLLING, (_A.SPAWN,)),
     (_S.SERVING, _E.STOP): (_S.STOPPED, (_A.DRAIN,)),
     # The new one serves before the old one drains, so somebody accepts at every moment.
     (_S.ROLLING, _E.READY): (_S.SERVING, (_A.RETIRE, _A.PROMOTE)),
     (_S.ROLLING, _E.FAILED): (_S.SERVING, (_A.GIVE_UP_ROLLING,)),
-    (_S.ROLLING, _E.LOST): (_S.STARTING, ()),
+    (_S.ROLLING, _E.LOST): (_S.STARTING, (_A.COVER,)),
     (_S.ROLLING, _E.STOP): (_S.STOPPED, (_A.KILL_STARTING, _A.DRAIN)),
 }
 

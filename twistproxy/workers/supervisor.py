@@ -259,6 +259,9 @@ class WorkerSupervisor(Service):
 
     def _backOff(self, slot: Slot) -> None:
         policy = self._policy
+        if self._stopping is not None:
+            self._log.warn("worker {number} {how} before it could drain", number=slot.number + 1, how=slot.lastEnd)
+            return
         if slot.deaths >= policy.attempts and not any(map(self._steady, self.slots)):
             self._giveUp(slot)
             return
@@ -271,7 +274,6 @@ class WorkerSupervisor(Service):
                 when="now" if delay == 0 else f"in {delay:g} s",
             )
         slot.due = self._reactor.callLater(delay, self._event, slot, SlotEvent.DUE)
-        self._tellCovers()
 
     def _steady(self, slot: Slot) -> bool:
         worker = slot.serving
@@ -332,7 +334,7 @@ class WorkerSupervisor(Service):
             self._rollAgain = False
             self.restart()
 
-    def _tellCovers(self) -> None:
+    def _tellCovers(self, _: Slot | None = None) -> None:
         if not self._allReady or self._stopping is not None:
             return
         for slot, covered in zip(self.slots, covers([slot.serving is not None for slot in self.slots]), strict=True):
@@ -461,6 +463,7 @@ class WorkerSupervisor(Service):
 _ACTIONS: dict[SlotAction, Callable[[WorkerSupervisor, Slot], None]] = {
     SlotAction.SPAWN: WorkerSupervisor._spawn,
     SlotAction.BACK_OFF: WorkerSupervisor._backOff,
+    SlotAction.COVER: WorkerSupervisor._tellCovers,
     SlotAction.PROMOTE: WorkerSupervisor._promote,
     SlotAction.RETIRE: WorkerSupervisor._retire,
     SlotAction.GIVE_UP_ROLLING: WorkerSupervisor._giveUpRolling,
