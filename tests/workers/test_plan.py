@@ -17,6 +17,7 @@ PLAN = WorkerPlan(
     first=True,
     reactor="twisted.internet.epollreactor",
     level="info",
+    grace=30.0,
     endpoints=["tcp:80", "unix:/s"],
     shares=[Share(5, 2, 0, 0), Share(6, 2, 0, 1), Share(7, 1, 1, None)],
 )

@@ -18,7 +18,7 @@ Who has a proxy of their own runs it in this way with two programs::
 
     # worker.py
     from twistproxy.workers import run
-    run(makeParts)    # a callable that makes ServiceParts for a reactor
+    run(lambda reactor: ReverseProxy(direct, reactor=reactor))
 
     # in the service that supervises
     WorkerSupervisor(reactor, [sys.executable, "worker.py"], ["tcp:8080"], workers=4).startService()

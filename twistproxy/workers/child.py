@@ -29,6 +29,10 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
+from twistproxy.deadlines import Timeouts
+from twistproxy.limits import Limits
+from twistproxy.net.network import Network
+from twistproxy.proxy import ReverseProxy
 from twistproxy.service import CannotStart, ProxyService, ServiceParts
 from twistproxy.signals import catchSignals
 from twistproxy.workers.pipes import Receiver, Sender
@@ -53,7 +57,7 @@ class WorkerService(ProxyService):
     """
 
     def __init__(self, parts: ServiceParts, plan: WorkerPlan) -> None:
-        super().__init__(attrs.evolve(parts, listen=plan.endpoints))
+        super().__init__(attrs.evolve(parts, listen=plan.endpoints, grace=plan.grace))
         self._plan = plan
         self._covered: dict[int, list[Any]] = {}
         self._numbers = iter(range(len(plan.endpoints)))
@@ -226,13 +230,13 @@ def _ignore() -> None:
     pass
 
 
-def run(makeParts: Callable[[Any], ServiceParts]) -> None:
+def run(make: Callable[[Any], ReverseProxy | ServiceParts]) -> None:
     """
     Be a worker, until the end: the whole program of a process that L{WorkerSupervisor
     <twistproxy.workers.WorkerSupervisor>} has started.
 
-    @param makeParts: called with the reactor; makes what the service is made of.  What that says about listening does
-        not count: the supervisor has listened.
+    @param make: called with the reactor; makes the proxy, or all that the service is made of.  What that says about
+        listening and about the grace does not count: the supervisor says both.
     """
     try:
         plan = WorkerPlan.taken()
@@ -255,7 +259,7 @@ def run(makeParts: Callable[[Any], ServiceParts]) -> None:
 
     sender = Sender(reactor, TO_SUPERVISOR)
     _logTo(sender, plan.level)
-    parts = makeParts(reactor)
+    parts = _parts(make(reactor), reactor)
     if parts.access is not None:
         parts.access.writer.patience = PATIENCE
     worker = Worker(reactor, WorkerService(parts, plan), sender)
@@ -265,6 +269,14 @@ def run(makeParts: Callable[[Any], ServiceParts]) -> None:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from None
     reactor.run()
+
+
+def _parts(made: ReverseProxy | ServiceParts, reactor: Any) -> ServiceParts:
+    if isinstance(made, ServiceParts):
+        return made
+    return ServiceParts(
+        network=Network.of(reactor), proxy=made, targets=(), listen=(), timeouts=Timeouts(), limits=Limits()
+    )
 
 
 def _logTo(sender: Sender, least: str) -> None:

@@ -38,6 +38,7 @@ class WorkerPlan:
     @ivar first: whether no other had this slot before.
     @ivar reactor: the module whose C{install} makes the reactor.
     @ivar level: the least level of log events that the supervisor wants.
+    @ivar grace: how long running exchanges may take when it drains, in seconds.
     @ivar endpoints: what to listen on.
     @ivar shares: the sockets for that.
     """
@@ -47,6 +48,7 @@ class WorkerPlan:
     first: bool
     reactor: str
     level: str
+    grace: float
     endpoints: list[str]
     shares: list[Share]
 

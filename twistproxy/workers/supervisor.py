@@ -99,7 +99,7 @@ class WorkerSupervisor(Service):
         @param command: a worker's program and its arguments; it calls L{twistproxy.workers.run}.
         @param listen: server endpoint strings.
         @param workers: how many, at least one.
-        @param grace: how long a worker may take to drain, in seconds; the same that the workers know.
+        @param grace: how long running exchanges may take when a worker drains, in seconds.
         @param policy: when dead workers are replaced.
         @param environment: for the workers; this process's own by default.
         @param unix: whether the workers' transports can share a UNIX socket: the hub's can.
@@ -225,9 +225,9 @@ class WorkerSupervisor(Service):
             slot=slot.number,
             slots=len(self.slots),
             first=slot.spawned == 0,
-            # whatever reactor runs here: every module of Twisted's that has one can install it
-            reactor=type(self._reactor).__module__,
+            reactor=_reactorModule(self._reactor),
             level=self._level,
+            grace=self._grace,
             endpoints=self._listen,
             shares=shares,
         )
@@ -470,6 +470,14 @@ _ACTIONS: dict[SlotAction, Callable[[WorkerSupervisor, Slot], None]] = {
     SlotAction.KILL_STARTING: WorkerSupervisor._killStarting,
     SlotAction.DRAIN: WorkerSupervisor._drainServing,
 }
+
+
+def _reactorModule(reactor: Any) -> str:
+    """
+    @return: the module that can install a reactor of this kind.
+    """
+    name = type(reactor).__module__
+    return name if hasattr(sys.modules[name], "install") else "twisted.internet.default"
 
 
 def _toStandardOutput(lines: bytes) -> None:
