@@ -217,6 +217,26 @@ async def test_signalToTheWholeGroup(command: Any, webServer: Any) -> None:
 
 @onHub
 @pytest_twisted.ensureDeferred
+async def test_terminalClosed(command: Any) -> None:
+    """SIGHUP from a terminal that was closed is no wish for a restart: nothing is left running behind the user's back."""
+    master, slave = os.openpty()
+    try:
+        proxy = await command("--demo", "--workers", "2", stdin=slave).started()
+        before = workers(proxy)
+        proxy.signal(signal.SIGHUP)
+        await until(lambda: b"rolling restart done" in proxy.output, "the restart")
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert set(before.values()) & set(workers(proxy).values()) == set()
+    proxy.signal(signal.SIGHUP)
+    assert await proxy.status() == 0
+    assert b"the terminal was closed" in proxy.output
+    assert not any(map(alive, workers(proxy).values()))
+
+
+@onHub
+@pytest_twisted.ensureDeferred
 async def test_signalToOneWorker(command: Any) -> None:
     """A worker that is told to end by somebody else drains, and has a successor at once."""
     proxy = await command("--demo", "--workers", "2").started()
@@ -347,7 +367,7 @@ async def test_linesAreWhole(command: Any, tmp_path: Path, file: bool) -> None:
     found = [whole.fullmatch(line) for line in lines]
     assert all(found)
     assert len(lines) == exchanges == load.done
-    # B6: request ids are unique, of whatever worker
+    # B2.8: request ids are unique, of whatever worker
     assert len({match[1] for match in found if match}) == exchanges
     assert proxy.output.count(b"access log reopened") == file
 

@@ -10,14 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
 
 from twistproxy.net.reactor import HubReactor
-from twistproxy.observe.lines import LineWriter, mayBlock
 from twistproxy.service import CannotStart, ServiceParts, logStarted, logStopped
 from twistproxy.signals import catchSignals
 from twistproxy.workers.supervisor import WorkerSupervisor
@@ -34,33 +32,14 @@ def availableCPUs() -> int:
         return os.cpu_count() or 1
 
 
-class LineOutput:
+def isTerminal() -> bool:
     """
-    Passes lines of all workers on to one place.
+    @return: whether standard input is a terminal.  One that was closed is none any more.
     """
-
-    _log = Logger()
-
-    def __init__(self, output: TextIO) -> None:
-        """
-        @param output: where to.
-        """
-        self._fd = output.fileno()
-        self._blocking = mayBlock(self._fd)
-        self._writer = LineWriter()
-        self._failed = False
-
-    def write(self, lines: bytes) -> None:
-        """
-        Write them.  What cannot be written is lost, which is said once.
-        """
-        try:
-            self._writer.write(self._fd, lines, self._blocking)
-            self._failed = False
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                self._log.warn("standard output cannot be written: {error}", error=str(error))
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 class CommandSupervisor(WorkerSupervisor):
@@ -89,6 +68,7 @@ class CommandSupervisor(WorkerSupervisor):
         self._parts = parts
         self._cannotStart = cannotStart
         self._terminated = False
+        self._onTerminal = isTerminal()
         self.exitStatus = 0
         super().__init__(
             reactor,
@@ -101,7 +81,6 @@ class CommandSupervisor(WorkerSupervisor):
             environment={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             unix=isinstance(parts.network.reactor, HubReactor),
             level=level,
-            write=LineOutput(sys.stdout).write,
             gaveUp=self._hasGivenUp,
         )
         self.started.addCallback(self._sayStarted)
@@ -126,7 +105,7 @@ class CommandSupervisor(WorkerSupervisor):
                 signal.SIGTERM: self._terminate,
                 signal.SIGINT: self._terminate,
                 signal.SIGUSR1: self.reopenLogs,
-                signal.SIGHUP: self.restart,
+                signal.SIGHUP: self._hangUp,
             },
         )
 
@@ -151,6 +130,16 @@ class CommandSupervisor(WorkerSupervisor):
         else:
             self._log.info("cutting the exchanges that still run")
             self.cutNow()
+
+    def _hangUp(self) -> None:
+        """
+        Restart; but if it has run in a terminal that was closed, end as any program there does.
+        """
+        if self._onTerminal and not isTerminal():
+            self._log.info("the terminal was closed")
+            self._terminate()
+        else:
+            self.restart()
 
     def stopService(self) -> Deferred[None]:
         """

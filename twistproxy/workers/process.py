@@ -8,7 +8,9 @@ is left of one when it dies is not.  Its standard error is where Python says wha
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.error import ProcessDone
@@ -91,6 +93,28 @@ class WorkerProcess(ProcessProtocol):
 
     def __str__(self) -> str:
         return f"worker {self.slot + 1} (pid {self.pid})"
+
+    def spawn(
+        self, reactor: Any, command: Sequence[str], environment: Mapping[str, str], descriptors: Mapping[int, int]
+    ) -> None:
+        """
+        Start the process.
+
+        @param command: the program and its arguments.
+        @param descriptors: what it inherits: numbers there and here.
+        @raise OSError: if it cannot be started.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reactor.spawnProcess(
+                self,
+                command[0],
+                command,
+                env=environment,
+                childFDs={0: nothing, 1: "r", 2: "r", TO_SUPERVISOR: "r", FROM_SUPERVISOR: "w", **descriptors},
+            )
+        finally:
+            os.close(nothing)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+if TYPE_CHECKING:
+    from twistproxy.workers.process import WorkerProcess
 
 
 class SlotState(Enum):
@@ -98,6 +102,36 @@ def after(state: SlotState, event: SlotEvent) -> tuple[SlotState, tuple[SlotActi
     @return: the state after an event, and what is to be done.
     """
     return TRANSITIONS.get((state, event), (state, ()))
+
+
+class Slot:
+    """
+    A place for a worker.
+
+    @ivar number: from 0.
+    @ivar state: what it has.
+    @ivar serving: the worker that serves.
+    @ivar starting: the one that starts.
+    @ivar deaths: how many died in a row.
+    @ivar due: the delayed call for the next.
+    @ivar lastEnd: how the last one ended, in words.
+    @ivar lastWords: its last line on standard error.
+    @ivar spawned: how many it has had.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state = SlotState.WAITING
+        self.serving: WorkerProcess | None = None
+        self.starting: WorkerProcess | None = None
+        self.deaths = 0
+        self.due: Any = None
+        self.lastEnd = ""
+        self.lastWords = ""
+        self.spawned = 0
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.number} {self.state.value}>"
 
 
 @attrs.frozen(kw_only=True)

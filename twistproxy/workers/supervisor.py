@@ -23,9 +23,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevel
 
 from twistproxy.observe.counters import Counts
-from twistproxy.workers.plan import FIRST_SOCKET, FROM_SUPERVISOR, TO_SUPERVISOR, VARIABLE, WorkerPlan
+from twistproxy.workers.output import LineOutput
+from twistproxy.workers.plan import FIRST_SOCKET, VARIABLE, WorkerPlan
 from twistproxy.workers.process import DONE, WorkerProcess
-from twistproxy.workers.slots import RestartPolicy, SlotAction, SlotEvent, SlotState, after, covers
+from twistproxy.workers.rolling import RollingRestart
+from twistproxy.workers.slots import RestartPolicy, Slot, SlotAction, SlotEvent, SlotState, after, covers
 from twistproxy.workers.sockets import ListeningSockets
 
 #: How long workers may take to close the sockets that are not their own before all of them drain, in seconds.
@@ -35,36 +37,6 @@ FORGETTING = 2.0
 OVERTIME = 5.0
 
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
-
-
-class Slot:
-    """
-    A place for a worker.
-
-    @ivar number: from 0.
-    @ivar state: what it has.
-    @ivar serving: the worker that serves.
-    @ivar starting: the one that starts.
-    @ivar deaths: how many died in a row.
-    @ivar due: the delayed call for the next.
-    @ivar lastEnd: how the last one ended, in words.
-    @ivar lastWords: its last line on standard error.
-    @ivar spawned: how many it has had.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.state = SlotState.WAITING
-        self.serving: WorkerProcess | None = None
-        self.starting: WorkerProcess | None = None
-        self.deaths = 0
-        self.due: Any = None
-        self.lastEnd = ""
-        self.lastWords = ""
-        self.spawned = 0
-
-    def __repr__(self) -> str:
-        return f"<Slot {self.number} {self.state.value}>"
 
 
 class WorkerSupervisor(Service):
@@ -117,7 +89,7 @@ class WorkerSupervisor(Service):
         self._policy = policy or RestartPolicy()
         self._environment = dict(os.environ if environment is None else environment)
         self._level = level
-        self._write = write or _toStandardOutput
+        self._write = write or LineOutput().write
         self._gaveUp = gaveUp
         self.sockets = ListeningSockets(reactor, listen, workers, unix=unix)
         self.slots = [Slot(number) for number in range(workers)]
@@ -127,8 +99,7 @@ class WorkerSupervisor(Service):
         self._past = Counts()
         self._pastCut = 0
         self._covered: dict[WorkerProcess, list[int]] = {}
-        self._rolling: list[Slot] = []
-        self._rollAgain = False
+        self._rolling = RollingRestart(self.slots, lambda slot: self._event(slot, SlotEvent.ROLL))
         self._stopping: Deferred[None] | None = None
         self._remembering: set[WorkerProcess] = set()
         self._forgetting: Any = None
@@ -176,13 +147,8 @@ class WorkerSupervisor(Service):
         if self._stopping is not None or not self._allReady:
             what = "starting" if self._stopping is None else "stopping"
             self._log.info("no rolling restart: the workers are {what}", what=what)
-        elif self._rolling:
-            self._rollAgain = True
-            self._log.info("another rolling restart follows this one")
         else:
-            self._log.info("rolling restart of {count} workers", count=len(self.slots))
-            self._rolling = list(self.slots)
-            self._rollNext()
+            self._rolling.begin()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -193,7 +159,7 @@ class WorkerSupervisor(Service):
         if self._stopping is None:
             super().stopService()
             self._stopping = Deferred()
-            self._rolling = []
+            self._rolling.stop()
             self._remembering = {slot.serving for slot in self.slots if slot.serving is not None}
             self._forgetting = self._reactor.callLater(FORGETTING, self._drain)
             # Two steps: a socket whose queue its worker has emptied must not be kept open by somebody who never
@@ -235,21 +201,12 @@ class WorkerSupervisor(Service):
         worker = slot.starting = WorkerProcess(self, slot.number)
         self._workers.add(worker)
         worker.deadline = self._reactor.callLater(self._policy.startup, self._tooSlow, worker)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._reactor.spawnProcess(
-                worker,
-                self._command[0],
-                self._command,
-                env={**self._environment, VARIABLE: plan.written()},
-                childFDs={0: nothing, 1: "r", 2: "r", TO_SUPERVISOR: "r", FROM_SUPERVISOR: "w", **descriptors},
-            )
+            worker.spawn(self._reactor, self._command, {**self._environment, VARIABLE: plan.written()}, descriptors)
         except OSError as error:
             worker.forgetDeadline()
             # in a later turn, as if it had died: who asked for the process is in the middle of something
             self._reactor.callLater(0, self.workerEnded, worker, f"could not be started ({error})")
-        finally:
-            os.close(nothing)
 
     def _tooSlow(self, worker: WorkerProcess) -> None:
         self._log.error(
@@ -289,9 +246,7 @@ class WorkerSupervisor(Service):
             self._allReady = True
             self.started.callback(None)
         self._tellCovers()
-        if self._rolling and self._rolling[0] is slot:
-            del self._rolling[0]
-            self._rollNext()
+        self._rolling.serves(slot)
 
     def _retire(self, slot: Slot) -> None:
         worker, slot.serving = slot.serving, None
@@ -307,32 +262,10 @@ class WorkerSupervisor(Service):
         if worker.deadline is None:
             worker.deadline = self._reactor.callLater(self._grace + OVERTIME, worker.kill)
 
-    def _giveUpRolling(self, slot: Slot) -> None:
-        self._log.error(
-            "rolling restart given up: the new worker {number} {how}; the old one goes on",
-            number=slot.number + 1,
-            how=slot.lastEnd,
-        )
-        self._rolling = []
-        self._rollAgain = False
-
     def _killStarting(self, slot: Slot) -> None:
         if slot.starting is not None:
             # it has accepted nothing yet
             slot.starting.kill()
-
-    def _rollNext(self) -> None:
-        while self._rolling:
-            slot = self._rolling[0]
-            if slot.state is SlotState.SERVING:
-                self._event(slot, SlotEvent.ROLL)
-                return
-            # who is not there has a new one coming
-            del self._rolling[0]
-        self._log.info("rolling restart done")
-        if self._rollAgain:
-            self._rollAgain = False
-            self.restart()
 
     def _tellCovers(self, _: Slot | None = None) -> None:
         if not self._allReady or self._stopping is not None:
@@ -466,7 +399,7 @@ _ACTIONS: dict[SlotAction, Callable[[WorkerSupervisor, Slot], None]] = {
     SlotAction.COVER: WorkerSupervisor._tellCovers,
     SlotAction.PROMOTE: WorkerSupervisor._promote,
     SlotAction.RETIRE: WorkerSupervisor._retire,
-    SlotAction.GIVE_UP_ROLLING: WorkerSupervisor._giveUpRolling,
+    SlotAction.GIVE_UP_ROLLING: lambda supervisor, slot: supervisor._rolling.fails(slot),
     SlotAction.KILL_STARTING: WorkerSupervisor._killStarting,
     SlotAction.DRAIN: WorkerSupervisor._drainServing,
 }
@@ -478,9 +411,3 @@ def _reactorModule(reactor: Any) -> str:
     """
     name = type(reactor).__module__
     return name if hasattr(sys.modules[name], "install") else "twisted.internet.default"
-
-
-def _toStandardOutput(lines: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(lines)
-    sys.stdout.flush()
