@@ -219,7 +219,7 @@ twist revproxy --demo
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
         if self["workers"] != "auto":
-            self._number("workers", int, 1, "a whole number, at least 1, or auto")
+            self._number("workers", int, 1, "a whole number from 1 to 256, or auto", 256)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
 
@@ -235,7 +235,9 @@ twist revproxy --demo
             raise usage.UsageError(f"--upstream-name {given!r} is no name of a server; write api.example.org")
         return target.host
 
-    def _number(self, name: str, kind: type[int] | type[float], least: int, wanted: str | None = None) -> None:
+    def _number(
+        self, name: str, kind: type[int] | type[float], least: int, wanted: str | None = None, most: int = MOST - 1
+    ) -> None:
         """
         Take an option for a number.  Twisted's own coercion says neither which option is meant nor what to write.
         """
@@ -246,7 +248,7 @@ twist revproxy --demo
             value = kind(given)
         except ValueError:
             value = -1
-        if not least <= value < MOST:
+        if not least <= value <= most:
             wanted = wanted or f"{'a whole number' if kind is int else 'a number'}, at least {least}"
             raise usage.UsageError(f"--{name} {given}: write {wanted}")
         self[name] = value

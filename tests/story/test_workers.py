@@ -238,13 +238,20 @@ async def test_terminalClosed(command: Any) -> None:
 @onHub
 @pytest_twisted.ensureDeferred
 async def test_signalToOneWorker(command: Any) -> None:
-    """A worker that is told to end by somebody else drains, and has a successor at once."""
+    """A worker that is told to end by somebody else has a successor first, and then drains; told twice it drains first."""
     proxy = await command("--demo", "--workers", "2").started()
     before = workers(proxy)
     with Load(proxy.number) as load:
         await seconds(load, 50)
         os.kill(before[2], signal.SIGTERM)
         await until(lambda: workers(proxy)[2] != before[2], "the new worker")
+        await until(lambda: not alive(before[2]), "the end of the old one")
+        second = workers(proxy)[2]
+        for _ in range(2):
+            os.kill(second, signal.SIGTERM)
+            await turn(0.05)
+        await until(lambda: not alive(second), "the end of the second")
+        await until(lambda: workers(proxy)[2] != second, "the third worker")
         await seconds(load, 50)
     assert load.failures == []
     assert (await stopped(proxy))[1:] == (0, 0)
@@ -377,16 +384,19 @@ async def test_linesAreWhole(command: Any, tmp_path: Path, file: bool) -> None:
 async def test_severalEndpoints(command: Any, socketFolder: str) -> None:
     """B10.1: all workers listen on all endpoints; a UNIX socket survives each of them, and is gone at the end."""
     path = f"{socketFolder}/s"
-    proxy = await command("--demo", "--workers", "2", "--listen", f"unix:{path}").started()
-    assert proxy.output.count(b"listens on") == 1
+    # the second one is the same as the one which is always there
+    same = ("--listen", "tcp:0:interface=127.0.0.1")
+    proxy = await command("--demo", "--workers", "2", *same, "--listen", f"unix:{path}").started()
+    [told] = re.findall(rb"listens on 127.0.0.1:(\d+), 127.0.0.1:(\d+), unix:", proxy.output)
+    assert told[0] != told[1]
     for _ in range(2):
-        for where in (proxy.number, UNIXAddress(path)):
+        for where in (int(told[0]), int(told[1]), UNIXAddress(path)):
             with Client.connect(where) as client:
                 assert isinstance(client, Client)
                 assert (await client.get("/")).status == 200
         proxy.signal(signal.SIGHUP)
         await until(lambda: b"rolling restart done" in proxy.output, "the restart")
-    assert (await stopped(proxy))[0] == 4
+    assert (await stopped(proxy))[0] == 6
     assert not Path(path).exists()
 
 

@@ -303,6 +303,29 @@ def test_oldOneDiesWhileTheNewOneStarts(all: list[Played], supervisor: WorkerSup
     assert stage.processes[4].plan["slot"] == 1
 
 
+def test_leaving(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
+    """A worker that was asked to end by somebody else goes on until its successor is ready."""
+    all[2].say("leaving")
+    assert (states(supervisor)[2], stage.processes[-1].plan["slot"], all[2].told) == ("rolling", 2, [])
+    stage.processes[-1].say("ready")
+    assert all[2].told == ["drain"]
+    all[2].say("draining")
+    all[2].end()
+    assert (states(supervisor), len(stage.processes)) == (["serving"] * 3, 4)
+
+
+def test_leavingWithAll(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
+    """If all were asked to end, so was the supervisor: nobody drains out of turn, and no successor is left behind."""
+    all[0].say("leaving")
+    supervisor.stopService()
+    all[1].say("leaving")
+    for process in all:
+        assert process.told == ["forget"]
+        process.say("forgot")
+    assert [process.told for process in all] == [["forget", "drain"]] * 3
+    assert [process.signals for process in stage.processes] == [[], [], [], ["KILL"]]
+
+
 def test_drainsByItself(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """A worker that drains by its own decision is replaced while it still does, and is not told to again."""
     all[2].say("draining")

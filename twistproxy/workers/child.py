@@ -6,8 +6,8 @@ A worker is a proxy service like any other, with three differences.  Its sockets
 counts go to the supervisor; and it does what the supervisor says.  When the supervisor is gone, which shows as the end
 of its pipe, the worker drains and ends.
 
-Signals that reach it directly are either meant for it alone (C{SIGTERM}: drain, and be replaced) or for the whole group
-of processes, as Ctrl-C in a terminal is; of the latter the supervisor makes what it wants, so a worker ignores them.
+Signals that reach it directly are either meant for it alone (C{SIGTERM}: be replaced, and drain) or for the whole group
+of processes, as Ctrl-C in a terminal is.  The supervisor makes of them what it wants; on a C{SIGTERM} it is asked.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ class Worker(Service):
             "cut": lambda message: service.cutNow(),
             "reopen": lambda message: service.reopenLogs(),
         }
+        self._leaving = False
         self._draining = False
         self._counting: Any = None
         self._counted = -1
@@ -177,7 +178,7 @@ class Worker(Service):
         catchSignals(
             self._reactor,
             {
-                signal.SIGTERM: self._drain,
+                signal.SIGTERM: self._leave,
                 signal.SIGUSR1: self._service.reopenLogs,
                 signal.SIGINT: _ignore,
                 signal.SIGHUP: _ignore,
@@ -204,6 +205,17 @@ class Worker(Service):
         if counts.exchanges != self._counted:
             self._counted = counts.exchanges
             self._sender.send("counts", counts=counts.data(), cut=self._service.cut)
+
+    def _leave(self) -> None:
+        """
+        Ask the supervisor, which knows whether this is about one worker or about all, and what comes first then.  Who
+        is asked to go twice goes.
+        """
+        if self._leaving:
+            self._drain()
+        else:
+            self._leaving = True
+            self._sender.send("leaving")
 
     def _drain(self) -> None:
         """

@@ -6,9 +6,10 @@ The two may be of different releases for a while, when the program is replaced u
 workers are restarted.  So a kind that one does not know is left alone, and a version that it does not know is an error
 which names both.  A line has a bound, so that neither can make the other hold more than that.
 
-From a worker: C{ready}; C{draining} (it will take no more, by its own decision or by order); C{forgot} (the answer to
-C{forget}); C{counts} (all that it has counted, as L{Counts.data<twistproxy.observe.counters.Counts.data>} has it, and
-how many exchanges it has cut off); C{log} (one event for the supervisor's log).
+From a worker: C{ready}; C{leaving} (it was asked to end, and waits for an order); C{draining} (it will take no more, by
+its own decision or by order); C{forgot} (the answer to C{forget}); C{counts} (all that it has counted, as L{Counts.data
+<twistproxy.observe.counters.Counts.data>} has it, and how many exchanges it has cut off); C{log} (one event for the
+supervisor's log).
 
 From the supervisor: C{cover} (also accept for these slots, and for no others); C{forget} (close the sockets that are
 not your own); C{drain}; C{cut}; C{reopen} (the logs).

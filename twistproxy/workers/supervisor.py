@@ -332,6 +332,10 @@ class WorkerSupervisor(Service):
             worker.readySince = self._reactor.seconds()
             self._log.info("{worker} is ready", worker=worker)
             self._event(slot, SlotEvent.READY)
+        elif kind == "leaving":
+            if slot.serving is worker and self._stopping is None:
+                self._log.info("{worker} was asked to end, and is replaced", worker=worker)
+                self._event(slot, SlotEvent.ROLL)
         elif kind == "draining":
             self._leaves(slot, worker)
         elif kind == "forgot":
@@ -340,7 +344,7 @@ class WorkerSupervisor(Service):
 
     def _leaves(self, slot: Slot, worker: WorkerProcess) -> None:
         """
-        A worker drains by its own decision: somebody has sent the signal to it and not to us.
+        A worker drains by its own decision: somebody insists on it.
         """
         if worker.retired or self._stopping is not None:
             return
