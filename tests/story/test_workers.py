@@ -117,6 +117,49 @@ async def test_rollingRestart(command: Any) -> None:
 
 @onHub
 @pytest_twisted.ensureDeferred
+async def test_longExchangeDuringARestart(command: Any, webServer: Any) -> None:
+    """A rolling restart waits for nobody's long exchange, and cuts none: the old worker finishes it and goes then."""
+    running = Held()
+    origin = webServer(running)
+    proxy = await command("--target", origin.target, "--workers", "2").started()
+    before = workers(proxy)
+    with Client.connect(proxy.number) as client:
+        assert isinstance(client, Client)
+        await client.ask("POST", "/long", ("Content-Length: 20000",))
+        await client.send(b"x" * 10000)
+        [mine] = [pid for pid in before.values() if held(pid, proxy.number)]
+        proxy.signal(signal.SIGHUP)
+        await until(lambda: b"rolling restart done" in proxy.output, "the end of the restart")
+        assert alive(mine)
+        await client.send(b"x" * 10000)
+        await until(lambda: running.waiting, "the request upstream")
+        running.release()
+        response = await client.response()
+        assert (response.status, response[b"connection"], len(response.body)) == (200, b"close", 20005)
+        await until(lambda: not any(map(alive, before.values())), "the end of the old ones")
+    assert await stopped(proxy) == (1, 0, 0)
+
+
+@onHub
+@pytest_twisted.ensureDeferred
+async def test_oneSocketForAll(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a port can have one socket only, all workers accept from it, and a restart loses nothing either."""
+    (tmp_path / "sitecustomize.py").write_text("import socket\ndel socket.SO_REUSEPORT\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    proxy = await command("--demo", "--workers", "2").started()
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    assert sum(int(row[1].split(":")[1], 16) == proxy.number and row[3] == "0A" for row in rows) == 1
+    with Load(proxy.number, kept=3, fresh=3) as load:
+        await seconds(load, 50)
+        proxy.signal(signal.SIGHUP)
+        await until(lambda: b"rolling restart done" in proxy.output, "the end of the restart")
+        await seconds(load, 50)
+    assert load.failures == []
+    assert await stopped(proxy) == (load.done, 0, 0)
+
+
+@onHub
+@pytest_twisted.ensureDeferred
 async def test_everythingDrains(command: Any, webServer: Any) -> None:
     """B10.2: SIGTERM to the parent loses none of the running exchanges of any worker; the sums say so."""
     running = Held()
