@@ -49,6 +49,7 @@ FLOORS: dict[int, set[str]] = {
         "config",
         "build",
         "service",
+        "signals",
         "demo",
         "workers",
         "tap",

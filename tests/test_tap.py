@@ -30,6 +30,7 @@ from twistproxy.deadlines import Timeouts
 from twistproxy.net.reactor import HubReactor
 from twistproxy.service import ProxyService
 from twistproxy.tap import CommandService, Options, makeService, serviceParts
+from twistproxy.workers.command import CommandSupervisor
 
 __all__ = ["certificates"]
 
@@ -142,6 +143,17 @@ def test_makeService() -> None:
     assert type(made) is CommandService
 
 
+def test_makeWorkers() -> None:
+    """Several workers have a supervisor, whatever their number is; it hands its command line on to them."""
+    arguments = ("--target", ":8081", "--no-access-log", "--workers")
+    for number in ("2", "auto"):
+        made = makeService(parsed(*arguments, number))
+        assert verifyObject(IService, made)
+        assert isinstance(made, CommandSupervisor)
+        assert made._command[1:] == ["-P", "-m", "twistproxy.workers", *arguments, number]
+    assert type(makeService(parsed(*arguments, "1"))) is CommandService
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     """B10.1: --help shows examples, line by line, and all limits of time with their defaults."""
     with pytest.raises(SystemExit) as ended:
@@ -158,7 +170,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_examples() -> None:
     """B10.1: and the examples work."""
     examples = [line.split()[2:] for line in Options.epilog.splitlines() if line.startswith("twist revproxy ")]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for arguments in examples:
         parsed(*arguments)
 
@@ -182,6 +194,9 @@ def test_examples() -> None:
         (["--target", ":1", "--grace", "nan"], "at least 0"),
         (["--target", ":1", "--grace", "inf"], "--grace inf: write a number, at least 0"),
         (["--target", ":1", "--flush-interval", "inf"], "write a number"),
+        (["--demo", "--workers", "0"], "--workers 0: write a whole number from 1 to 256, or auto"),
+        (["--demo", "--workers", "257"], "--workers 257: write a whole number from 1 to 256, or auto"),
+        (["--demo", "--workers", "many"], "--workers many: write a whole number from 1 to 256, or auto"),
         (["--target", ":1", "--max-body", "1.5"], "--max-body 1.5: write a whole number"),
         (["--target", ":1", "--max-connections", "0"], "at least 1"),
         (["--target", ":1", "--trust", "proxy.test"], "write 10.0.0.0/8 or ::1"),

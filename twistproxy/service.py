@@ -13,7 +13,7 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -26,7 +26,7 @@ from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.observe.access import AccessLog
-from twistproxy.observe.counters import Counters
+from twistproxy.observe.counters import Counters, Counts
 from twistproxy.proxy import ProxySite, ReverseProxy
 from twistproxy.upstreams import Target
 
@@ -113,15 +113,26 @@ class ProxyService(Service):
             self._startDemo()
         for description in parts.listen:
             self._listen(description)
-        self._log.info(
-            "twistproxy listens on {addresses}, forwards to {targets} ({limits})",
-            addresses=", ".join(_addressText(port.getHost()) for port in self.ports) or "nothing yet",
-            targets=", ".join(_targetText(target) for target in parts.targets) or "the demo origin",
-            limits=self._limitsText(),
-        )
-        if not parts.demo:
-            for target in parts.targets:
+        self._started()
+
+    def _started(self) -> None:
+        """
+        Say what it does now, and look at the targets.
+        """
+        parts = self._parts
+        logStarted(self._log, parts, [port.getHost() for port in self.ports])
+        self._probeTargets()
+
+    def _probeTargets(self) -> None:
+        if not self._parts.demo:
+            for target in self._parts.targets:
                 self._probe(target)
+
+    def _endpoint(self, description: str) -> IStreamServerEndpoint:
+        """
+        @return: what a server endpoint string means.
+        """
+        return serverFromString(self._parts.network.reactor, description)
 
     def _startDemo(self) -> None:
         """
@@ -143,21 +154,16 @@ class ProxyService(Service):
                 self._log.failure("cannot listen on {description}", failure, description=description)
 
         try:
-            listening = serverFromString(self._parts.network.reactor, description).listen(self.site)
+            listening = self._endpoint(description).listen(self.site)
         except Exception as error:
             self._giveUp()
-            # a TypeError tells of functions inside of Twisted
-            reason = error if isinstance(error, ValueError) else "malformed"
-            raise BadEndpoint(
-                f"cannot listen on '{description}': {reason}; write tcp:8080, or tcp:8080:interface=\\:\\:1"
-            ) from error
+            raise badEndpoint(description, error) from error
         listening.addCallbacks(self.ports.append, failed)
         starting = False
         if failures:
             self._giveUp()
             cause: Any = failures[0].value
-            reason = getattr(cause, "socketError", None) or cause
-            raise CannotStart(f"cannot listen on {description}: {reason}; choose another endpoint with --listen")
+            raise cannotListen(description, cause)
 
     def _giveUp(self) -> None:
         """
@@ -166,15 +172,6 @@ class ProxyService(Service):
         self._stopListening()
         if self._demoPort is not None:
             self._demoPort.stopListening()
-
-    def _limitsText(self) -> str:
-        timeouts = self._parts.timeouts
-        body = self._parts.proxy.settings.maxRequestBody
-        return (
-            f"connect {_seconds(timeouts.connect)}, response head {_seconds(timeouts.responseHead)}, "
-            f"keep-alive {_seconds(timeouts.keepAlive)}, request bodies "
-            f"{'unlimited' if body is None else f'up to {body} bytes'}, grace {_seconds(self._parts.grace)}"
-        )
 
     def _probe(self, target: Target) -> None:
         """
@@ -257,22 +254,76 @@ class ProxyService(Service):
             transport.cut()
         if parts.access is not None:
             parts.access.close()
-        counters = self.counters.counts()
-        failed = sum(counters.failures.values())
-        self._log.info(
-            "twistproxy has stopped: {exchanges} exchanges, {failed} failed, {cut} cut off; "
-            "{received} bytes of request and {sent} of response bodies",
-            exchanges=counters.exchanges,
-            failed=failed,
-            cut=self._cut,
-            received=counters.requestBytes,
-            sent=counters.responseBytes,
-        )
+        self._stopped()
         if self._demoPort is not None:
             return maybeDeferred(self._demoPort.stopListening)
         # Stock transports reset an aborted connection in the next turn, and a process that has ended by then closes it
         # in order instead, as if what was cut were complete.
         return deferLater(parts.network.reactor, 0)
+
+    def _stopped(self) -> None:
+        """
+        Say what it has done.
+        """
+        logStopped(self._log, self.counters.counts(), self._cut)
+
+
+def badEndpoint(description: str, error: Exception) -> BadEndpoint:
+    """
+    @return: the error for what is no endpoint.
+    """
+    # a TypeError tells of functions inside of Twisted
+    reason = error if isinstance(error, ValueError) else "malformed"
+    return BadEndpoint(f"cannot listen on '{description}': {reason}; write tcp:8080, or tcp:8080:interface=\\:\\:1")
+
+
+def cannotListen(description: str, error: BaseException) -> CannotStart:
+    """
+    @return: the error for an endpoint that cannot be listened on.
+    """
+    reason = getattr(error, "socketError", None) or error
+    return CannotStart(f"cannot listen on {description}: {reason}; choose another endpoint with --listen")
+
+
+def logStarted(log: Logger, parts: ServiceParts, addresses: Sequence[Any], workers: int | None = None) -> None:
+    """
+    Say what a service does now, in one line.
+
+    @param workers: in how many processes, if it is several that do it.
+    """
+    log.info(
+        "twistproxy listens on {addresses}, forwards to {targets} ({limits})",
+        addresses=", ".join(map(_addressText, addresses)) or "nothing yet",
+        targets=", ".join(_targetText(target) for target in parts.targets) or "the demo origin",
+        limits=_limitsText(parts) + ("" if workers is None else f", workers {workers}"),
+    )
+
+
+def logStopped(log: Logger, counts: Counts, cut: int) -> None:
+    """
+    Say what a service has done, in one line.
+
+    @param cut: how many exchanges were cut off.
+    """
+    log.info(
+        "twistproxy has stopped: {exchanges} exchanges, {failed} failed, {cut} cut off; "
+        "{received} bytes of request and {sent} of response bodies",
+        exchanges=counts.exchanges,
+        failed=sum(counts.failures.values()),
+        cut=cut,
+        received=counts.requestBytes,
+        sent=counts.responseBytes,
+    )
+
+
+def _limitsText(parts: ServiceParts) -> str:
+    timeouts = parts.timeouts
+    body = parts.proxy.settings.maxRequestBody
+    return (
+        f"connect {_seconds(timeouts.connect)}, response head {_seconds(timeouts.responseHead)}, "
+        f"keep-alive {_seconds(timeouts.keepAlive)}, request bodies "
+        f"{'unlimited' if body is None else f'up to {body} bytes'}, grace {_seconds(parts.grace)}"
+    )
 
 
 def _addressText(address: Any) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, NoReturn
 
 import attrs
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from twistproxy.core.settings import ProxySettings
@@ -30,8 +31,11 @@ from twistproxy.rules.forwarded import networks
 from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
 from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts
+from twistproxy.signals import catchSignals
 from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
+
+_log = Logger()
 
 EX_USAGE = 64
 
@@ -58,7 +62,11 @@ def _limitsText() -> str:
 class Options(usage.Options):
     """
     The options of C{twist revproxy}.
+
+    @ivar arguments: the command line, for the workers.
     """
+
+    arguments: tuple[str, ...] = ()
 
     synopsis = "[options] --target URL"
 
@@ -79,6 +87,9 @@ twist revproxy --target unix:/run/app.sock --preserve-host --access-log /var/log
 
 twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
   two targets in turn, ten seconds for a response head, a minute to drain;
+
+twist revproxy --target :8000 --workers auto
+  a process for every CPU, all on port 8080;
 
 twist revproxy --demo
   no server at hand? This one shows what is forwarded.
@@ -101,6 +112,7 @@ twist revproxy --demo
 
     optParameters = [
         ["grace", "g", 30.0, "Seconds that running exchanges may take after SIGTERM."],
+        ["workers", None, "1", "Processes that share the work, or auto for one per CPU; SIGHUP replaces them."],
         ["access-log", "a", "-", "File for the access log, - for standard output; reopened on SIGUSR1."],
         ["access-format", None, "combined", "Format of the access log: combined or json."],
         ["host", None, None, "Send this Host upstream, whatever the client's and the target's are."],
@@ -171,6 +183,7 @@ twist revproxy --demo
         """
         Parse the command line.  What is wrong with it is said in one line, not under a page of help.
         """
+        self.arguments = tuple(sys.argv[1:] if options is None else options)
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -205,6 +218,8 @@ twist revproxy --demo
         self._number("flush-interval", float, 0)
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
+        if self["workers"] != "auto":
+            self._number("workers", int, 1, "a whole number from 1 to 256, or auto", 256)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
 
@@ -220,7 +235,9 @@ twist revproxy --demo
             raise usage.UsageError(f"--upstream-name {given!r} is no name of a server; write api.example.org")
         return target.host
 
-    def _number(self, name: str, kind: type[int] | type[float], least: int) -> None:
+    def _number(
+        self, name: str, kind: type[int] | type[float], least: int, wanted: str | None = None, most: int = MOST - 1
+    ) -> None:
         """
         Take an option for a number.  Twisted's own coercion says neither which option is meant nor what to write.
         """
@@ -231,9 +248,9 @@ twist revproxy --demo
             value = kind(given)
         except ValueError:
             value = -1
-        if not least <= value < MOST:
-            sort = "a whole number" if kind is int else "a number"
-            raise usage.UsageError(f"--{name} {given}: write {sort}, at least {least}")
+        if not least <= value <= most:
+            wanted = wanted or f"{'a whole number' if kind is int else 'a number'}, at least {least}"
+            raise usage.UsageError(f"--{name} {given}: write {wanted}")
         self[name] = value
 
 
@@ -251,7 +268,33 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    return CommandService(reactor, serviceParts(options, reactor))
+    parts = serviceParts(options, reactor)
+    if options["workers"] == 1:
+        return CommandService(reactor, parts)
+    return _supervisor(options, reactor, parts)
+
+
+def _supervisor(options: Options, reactor: Any, parts: ServiceParts) -> IService:
+    """
+    @return: the service that runs several workers.  Its own parts have shown that they can be made, and are not used.
+    """
+    from twistproxy.workers.command import CommandSupervisor, availableCPUs
+
+    if parts.access is not None:
+        parts.access.close()
+    workers = availableCPUs() if options["workers"] == "auto" else options["workers"]
+    level = getattr(options.parent and options.parent.get("logLevel"), "name", "info")
+    _warnOfTLS(parts)
+    return CommandSupervisor(reactor, parts, workers, options.arguments, _cannotStart, level)
+
+
+def _cannotStart(error: CannotStart) -> NoReturn:
+    _exit(EX_USAGE if isinstance(error, BadEndpoint) else 1, str(error))
+
+
+def _warnOfTLS(parts: ServiceParts) -> None:
+    if parts.tls is not None and not parts.tls.verify:
+        _log.warn("certificates of https targets are NOT verified (--insecure-upstream): anybody can pose as them")
 
 
 def serviceParts(options: Options, reactor: Any) -> ServiceParts:
@@ -352,10 +395,7 @@ class CommandService(ProxyService):
         super().__init__(parts)
         self._reactor = reactor
         self._terminated = False
-        if parts.tls is not None and not parts.tls.verify:
-            self._log.warn(
-                "certificates of https targets are NOT verified (--insecure-upstream): anybody can pose as them"
-            )
+        _warnOfTLS(parts)
 
     def startService(self) -> None:
         """
@@ -364,7 +404,7 @@ class CommandService(ProxyService):
         try:
             super().startService()
         except CannotStart as error:
-            _exit(EX_USAGE if isinstance(error, BadEndpoint) else 1, str(error))
+            _cannotStart(error)
         # From here on clients can connect, so a signal must not kill them; the reactor starts a little later.
         self._catchSignals()
         self._reactor.callWhenRunning(self._running)
@@ -379,22 +419,10 @@ class CommandService(ProxyService):
         gc.freeze()
 
     def _catchSignals(self) -> None:
-        for number, action in (
-            (signal.SIGTERM, self._terminate),
-            (signal.SIGINT, self._terminate),
-            (signal.SIGUSR1, self.reopenLogs),
-        ):
-            self._onSignal(number, action)
-
-    def _onSignal(self, number: int, action: Callable[[], Any]) -> None:
-        def arrived(_number: int, _frame: object) -> None:
-            self._reactor.callFromThread(action)
-
-        try:
-            signal.signal(number, arrived)
-        except ValueError:
-            # not the main thread: whoever runs us there handles signals
-            self._log.debug("signal {number} is not ours to handle", number=number)
+        catchSignals(
+            self._reactor,
+            {signal.SIGTERM: self._terminate, signal.SIGINT: self._terminate, signal.SIGUSR1: self.reopenLogs},
+        )
 
     def _terminate(self) -> None:
         """

@@ -4,6 +4,7 @@ Counters over all exchanges.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.flow import request
 from twistproxy.errors import Stage, UpstreamError
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver
-from twistproxy.observe.counters import BATCH, BOUNDS, Counters
+from twistproxy.observe.counters import BATCH, BOUNDS, Counters, Counts
 
 
 def settled(total: float = 0.0, **facts: Any) -> ExchangeRecord:
@@ -61,3 +62,40 @@ def test_durations(total: float, bucket: int) -> None:
     expected = [0] * (len(BOUNDS) + 1)
     expected[bucket] = 1
     assert counters.counts().durations == expected
+
+
+def test_merge() -> None:
+    """The counts of several processes are summed, in every respect."""
+    failed = UpstreamError("refused", Stage.CONNECT)
+    first, second, both = Counters(), Counters(), Counters()
+    for number, record in enumerate(
+        [
+            settled(0.02, status=200, requestBytes=3, responseBytes=5),
+            settled(2.0, status=502, error=failed),
+            settled(0.5, status=502, error=failed, requestBytes=9),
+            settled(4.0, status=101, tunnelled=True),
+        ]
+    ):
+        (first, second)[number % 2].exchangeSettled(record)
+        both.exchangeSettled(record)
+    total = Counts()
+    for counters in (first, second):
+        total.merge(Counts.of(json.loads(json.dumps(counters.counts().data()))))
+    assert total.data() == both.counts().data()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"exchanges": None}, "no counts"),
+        ({"statuses": 3}, "no counts"),
+        ({"statuses": [[200]]}, "not enough values"),
+        ({"failures": [["upstream", 1]]}, "not enough values"),
+        ({"durations": [1, 2]}, "a histogram of 2 buckets"),
+        ({"seconds": "long"}, "could not convert"),
+    ],
+)
+def test_noCounts(change: dict[str, Any], complaint: str) -> None:
+    """What another process sends is looked at before it is believed."""
+    with pytest.raises(ValueError, match=complaint):
+        Counts.of({**Counts().data(), **change})

@@ -16,7 +16,7 @@ import twistproxy
 from tests.net.peers import until
 
 _PAGE = os.sysconf("SC_PAGESIZE")
-_listens = re.compile(rb"twistproxy listens on \S*?:(\d+), forwards")
+_listens = re.compile(rb"twistproxy listens on \S*?:(\d+), .*forwards")
 
 
 class Command:
@@ -34,12 +34,14 @@ class Command:
         *arguments: str,
         twist: Sequence[str] = (),
         launcher: Sequence[str] = ("-m", "twisted"),
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         """
         @param folder: where its output goes.
         @param arguments: options of the command, besides C{--listen}.
         @param twist: options of C{twist}.
         @param launcher: what Python runs.
+        @param stdin: its standard input.
         """
         self._output = folder / "output"
         # The checkout must be found from wherever this runs, with the plugin in it.
@@ -53,7 +55,7 @@ class Command:
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
             )

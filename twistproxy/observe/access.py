@@ -9,12 +9,9 @@ Whatever a client sent is escaped, so that no request can forge a line.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import select
-import stat
 import sys
 import time
 from collections.abc import Callable
@@ -26,12 +23,11 @@ from zope.interface import implementer
 
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver
+from twistproxy.observe.lines import LineWriter, mayBlock
 from twistproxy.rules.fields import REFERER, USER_AGENT
 
 #: Lines that are written together, at most.
 BATCH = 256
-#: What a pipe that is ready takes without blocking: POSIX's PIPE_BUF, on Linux.
-_ATOMIC = 4096
 #: How long a line may wait, in seconds.
 DELAY = 1.0
 
@@ -165,6 +161,8 @@ FORMATS: dict[str, Callable[[], Any]] = {"combined": CombinedFormat, "json": JSO
 class AccessLog:
     """
     Writes the lines to a file or to standard output.
+
+    @ivar writer: writes them.
     """
 
     _log = Logger()
@@ -187,6 +185,7 @@ class AccessLog:
         self._timer: Any = None
         self._failed = False
         self._fd = -1
+        self.writer = LineWriter()
         self._open()
 
     def exchangeSettled(self, record: ExchangeRecord) -> None:
@@ -217,12 +216,8 @@ class AccessLog:
             lines = [line(record, epoch + record.ended) for record in records]
         except Exception:
             lines = [self._formatted(record, epoch + record.ended) for record in records]
-        data = memoryview(b"".join(lines))
         try:
-            while data:
-                if self._mayBlock and not select.select((), (self._fd,), (), 0)[1]:
-                    raise BlockingIOError(errno.EAGAIN, "whoever reads it does not keep up; lines are lost")
-                data = data[os.write(self._fd, data[:_ATOMIC] if self._mayBlock else data) :]
+            self.writer.write(self._fd, b"".join(lines), self._mayBlock)
             self._failed = False
         except OSError as error:
             if not self._failed:
@@ -272,4 +267,4 @@ class AccessLog:
         else:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         # A reader of a pipe or a terminal that stops reading must not stop the proxy.
-        self._mayBlock = not stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._mayBlock = mayBlock(self._fd)

@@ -6,6 +6,7 @@ Plain counters over all exchanges.
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Any
 
 from zope.interface import implementer
 
@@ -64,6 +65,59 @@ class Counts:
         if error is not None:
             key = (error.side.value, error.stage.value)
             self.failures[key] = self.failures.get(key, 0) + 1
+
+    def merge(self, other: Counts) -> None:
+        """
+        Count in what somebody else has counted.
+        """
+        self.exchanges += other.exchanges
+        for status, number in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + number
+        for key, number in other.failures.items():
+            self.failures[key] = self.failures.get(key, 0) + number
+        self.requestBytes += other.requestBytes
+        self.responseBytes += other.responseBytes
+        self.seconds += other.seconds
+        self.durations = [mine + theirs for mine, theirs in zip(self.durations, other.durations, strict=True)]
+        self.tunnels += other.tunnels
+
+    def data(self) -> dict[str, Any]:
+        """
+        @return: all of it as JSON can carry it.
+        """
+        return {
+            "exchanges": self.exchanges,
+            "statuses": list(self.statuses.items()),
+            "failures": [[side, stage, number] for (side, stage), number in self.failures.items()],
+            "requestBytes": self.requestBytes,
+            "responseBytes": self.responseBytes,
+            "seconds": self.seconds,
+            "durations": self.durations,
+            "tunnels": self.tunnels,
+        }
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Counts:
+        """
+        @param data: what L{data} made.
+        @return: the counts.
+        @raise ValueError: if it is nothing of that kind.
+        """
+        counts = cls()
+        try:
+            counts.exchanges = int(data["exchanges"])
+            counts.statuses = {int(status): int(number) for status, number in data["statuses"]}
+            counts.failures = {(str(side), str(stage)): int(number) for side, stage, number in data["failures"]}
+            counts.requestBytes = int(data["requestBytes"])
+            counts.responseBytes = int(data["responseBytes"])
+            counts.seconds = float(data["seconds"])
+            counts.durations = [int(number) for number in data["durations"]]
+            counts.tunnels = int(data["tunnels"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no counts: {error!r}") from error
+        if len(counts.durations) != len(BOUNDS) + 1:
+            raise ValueError(f"no counts: a histogram of {len(counts.durations)} buckets, not {len(BOUNDS) + 1}")
+        return counts
 
 
 @implementer(IObserver)

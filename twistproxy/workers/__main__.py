@@ -1,0 +1,16 @@
+# -*- test-case-name: tests.workers.test_workers -*-
+"""
+A worker of C{twist revproxy --workers}: C{python -m twistproxy.workers} with the options of the command.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twistproxy.tap import Options, serviceParts
+from twistproxy.workers.child import run
+
+if __name__ == "__main__":
+    options = Options()
+    options.parseOptions(sys.argv[1:])
+    run(lambda reactor: serviceParts(options, reactor))
