@@ -300,7 +300,7 @@ class TunnelSink:
     through a tunnel.
     """
 
-    __slots__ = ("_setProducer", "_transport")
+    __slots__ = ("_setProducer", "_transport", "write")
 
     def __init__(self, transport: Any, setProducer: Callable[[Any], None]) -> None:
         """
@@ -309,15 +309,14 @@ class TunnelSink:
         """
         self._transport = transport
         self._setProducer = setProducer
+        # messages are small and many: a call less for each
+        self.write: Callable[[bytes], None] = transport.write
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._setProducer(producer)
 
     def unregisterProducer(self) -> None:
         self._setProducer(None)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
 
     def finish(self, trailers: list[bytes]) -> None:
         # the connection itself is its transport's producer, and TLS does not end while there is one

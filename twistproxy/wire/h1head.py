@@ -181,14 +181,14 @@ class RequestParser:
         """
         last = self._last
         if last is not None and head == self._head:
-            return _again(last, peer, last.method, last.target)
+            return Request(peer, last.method, last.target, last.minor, last.lines, last.forward, last.fields, last)
         line, _, block = head.partition(b"\r\n")
         method, target, minor = requestLine(line)
         authority = None
         if target[0] != _SLASH and method != b"CONNECT":
             target, authority = originForm(method, target)
         if last is not None and block == self._block and minor == last.minor:
-            request = _again(last, peer, method, target)
+            request = Request(peer, method, target, minor, last.lines, last.forward, last.fields, last)
         else:
             lines = block.split(b"\r\n") if block else []
             if len(lines) > self._maxFields:
@@ -203,23 +203,10 @@ class RequestParser:
                 self._head = head
                 self._block = block
                 # another object, for what is kept with the connection must not keep a body with it
-                self._last = _again(request, peer, method, target)
+                self._last = Request(peer, method, target, minor, lines, request.forward, request.fields, request)
         if authority is not None:
             request.host = authority
         return request
-
-
-def _again(last: Request, peer: Peer, method: bytes, target: bytes) -> Request:
-    """
-    @return: a request with the header lines of C{last}.
-    """
-    request = Request(peer, method, target, last.minor, last.lines, last.forward, last.fields)
-    request.host = last.host
-    request.kinds = last.kinds
-    request.length = last.length
-    request.upgrade = last.upgrade
-    request.keepAlive = last.keepAlive
-    return request
 
 
 def parseRequest(head: bytes, peer: Peer, maxFields: int) -> Request:
