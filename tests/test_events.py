@@ -14,13 +14,13 @@ from twistproxy.message import Peer, Request
 from twistproxy.rules.fields import REFERER, USER_AGENT
 
 
-def recordAt(seconds: float) -> ExchangeRecord:
+def recordAt(seconds: float, request: Request | None = None) -> ExchangeRecord:
     """
     @return: the record of an exchange whose head was complete at C{seconds}.
     """
     clock = Clock()
     clock.advance(seconds)
-    return ExchangeRecord(clock.seconds)
+    return ExchangeRecord(clock.seconds, request)
 
 
 def test_nothingHasHappened() -> None:
@@ -33,7 +33,7 @@ def test_nothingHasHappened() -> None:
     assert (record.reused, record.tunnelled) == (False, False)
 
 
-def test_describe() -> None:
+def test_head() -> None:
     """The head is noted; the client is the peer until somebody knows better (B2.5)."""
     fields = [
         (USER_AGENT, True, b"user-agent", b"curl", None),
@@ -41,8 +41,7 @@ def test_describe() -> None:
     ]
     request = Request(Peer("192.0.2.1"), b"GET", b"/x?y", 0, [], [], fields)
     request.host = b"example.com"
-    record = recordAt(5.0)
-    record.describe(request)
+    record = recordAt(5.0, request)
     assert (record.peer, record.client) == ("192.0.2.1", "192.0.2.1")
     assert (record.method, record.target, record.minor, record.host) == (b"GET", b"/x?y", 0, b"example.com")
     assert record.field(USER_AGENT) == b"curl"

@@ -9,7 +9,7 @@ Nothing here collects a body unless asked to, and then with a bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -59,9 +59,9 @@ class BytesBody:
     @ivar length: its length in bytes.
     """
 
-    def __init__(self, data: bytes, trailers: list[bytes] | None = None) -> None:
+    def __init__(self, data: bytes, trailers: Sequence[bytes] = ()) -> None:
         self._data = data
-        self._trailers = trailers or []
+        self._trailers = list(trailers)
         self._stopped = False
         self.length: int | None = len(data)
 

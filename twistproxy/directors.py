@@ -13,6 +13,7 @@ from zope.interface import implementer
 from twistproxy.core.request import ProxyRequest
 from twistproxy.interfaces import IDirector
 from twistproxy.rules.target import parseTarget
+from twistproxy.rules.validity import validHost
 from twistproxy.upstreams import Target
 
 
@@ -22,7 +23,8 @@ class TargetDirector:
     Sends every request to one target, or to several in turn, and says who asked (X-Forwarded-For, -Host, -Proto).
 
     @ivar targets: where requests go.
-    @cvar plain: that it neither waits nor looks at context variables, so that none need be copied for it.
+    @cvar plain: that it neither waits nor looks at context variables, so that none need be copied for it, and that what
+        it makes of a request is sure to be valid.
     """
 
     plain = True
@@ -42,8 +44,10 @@ class TargetDirector:
         @param fixedHost: the Host to send, whatever the client's and the target's are.
         @param fence: refuse requests whose dot segments would climb out of a target's base path.
         @param forwarded: also set C{Forwarded} (RFC 7239).
-        @raise ValueError: if a target is malformed, or there is none.
+        @raise ValueError: if a target or C{fixedHost} is malformed, or there is no target.
         """
+        if fixedHost is not None and not validHost(fixedHost):
+            raise ValueError(f"the host {fixedHost!r} is invalid")
         given = [targets] if isinstance(targets, (Target, str)) else list(targets)
         if not given:
             raise ValueError("a target is needed")

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twistproxy.errors import ProxyError
-from twistproxy.message import Field, Request
+from twistproxy.message import Field, Peer, Request
+
+_NONE = Request(Peer(""), b"", b"", 1, [], [], [])
 
 
 class ExchangeRecord:
@@ -60,8 +62,17 @@ class ExchangeRecord:
     host: bytes
 
     def __init__(self, clock: Callable[[], float], request: Request | None = None) -> None:
-        if request is not None:
-            self.describe(request)
+        """
+        @param request: whose head is noted; C{None} if nobody asks for it.
+        """
+        if request is None:
+            request = _NONE
+        self.peer = self.client = request.peer.host
+        self.method = request.method
+        self.target = request.target
+        self.minor = request.minor
+        self.host = request.host
+        self.fields = request.fields
         self.clock = clock
         self.started = clock()
         self.directed = self.connected = self.responded = self.ended = 0.0
@@ -70,17 +81,6 @@ class ExchangeRecord:
         self.requestID = b""
         self.reused = self.tunnelled = False
         self.error = None
-
-    def describe(self, request: Request) -> None:
-        """
-        Note the request's head.
-        """
-        self.peer = self.client = request.peer.host
-        self.method = request.method
-        self.target = request.target
-        self.minor = request.minor
-        self.host = request.host
-        self.fields = request.fields
 
     def field(self, kind: int) -> bytes | None:
         """

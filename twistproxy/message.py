@@ -9,7 +9,7 @@ for every exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -81,6 +81,8 @@ class Request:
 
     body: Any
     fault: ProxyError | None
+    length: int | None
+    upgrade: bytes | None
 
     def __init__(
         self,
@@ -91,7 +93,11 @@ class Request:
         lines: list[bytes],
         forward: list[bytes],
         fields: list[Field],
+        last: Request | None = None,
     ) -> None:
+        """
+        @param last: a request with the same header lines; what they mean is taken from it.
+        """
         self.peer = peer
         self.method = method
         self.target = target
@@ -99,15 +105,22 @@ class Request:
         self.lines = lines
         self.forward = forward
         self.fields = fields
-        self.kinds = -1
-        self.host = b""
-        self.length: int | None = 0
-        self.upgrade: bytes | None = None
         self.body = b""
-        self.trailers: list[bytes] = []
-        self.keepAlive = False
+        self.trailers: Sequence[bytes] = ()
         self.fault = None
         self._headers: Headers | None = None
+        if last is None:
+            self.kinds = -1
+            self.length = 0
+            self.host = b""
+            self.keepAlive = False
+            self.upgrade = None
+        else:
+            self.kinds = last.kinds
+            self.length = last.length
+            self.host = last.host
+            self.keepAlive = last.keepAlive
+            self.upgrade = last.upgrade
 
     @property
     def headers(self) -> Headers:
@@ -242,7 +255,7 @@ class OutboundRequest(HeadersView):
             self._setHeaders(headers)
         self.body = body
         self.record = record
-        self.trailers: list[bytes] = []
+        self.trailers: Sequence[bytes] = ()
         self.chunked = self.acceptsTrailers = self.replayed = False
         self.upgrade: bytes | None = None
         self.timeouts: Timeouts | None = None
@@ -286,7 +299,7 @@ class Response(HeadersView):
         self._setHeaders(headers)
         self.body = body.encode("utf-8") if isinstance(body, str) else body
         self.reason = REASONS.get(status, b"") if reason is None else reason
-        self.trailers: list[bytes] = []
+        self.trailers: Sequence[bytes] = ()
         self.contentLength: int | None = None
         self.dated = self.chunked = False
 
@@ -323,7 +336,7 @@ class UpstreamResponse(Response):
             self._setHeaders(headers)
         self.connection = connection
         self.body = b""
-        self.trailers = []
+        self.trailers = ()
         self.contentLength = None
         self.dated = self.chunked = False
         self.upgrade: bytes | None = None

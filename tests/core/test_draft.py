@@ -556,7 +556,6 @@ def test_body(body: Any) -> None:
 def test_record() -> None:
     """The record learns the request's id and the client's address from the draft."""
     inbound = request(get(b"X-Forwarded-For: 198.51.100.9", b"X-Request-ID: abc"))
-    record = ExchangeRecord(lambda: 0.0)
-    record.describe(inbound)
+    record = ExchangeRecord(lambda: 0.0, inbound)
     draftOutbound(inbound, TRUSTING, record)
     assert (record.client, record.requestID) == ("198.51.100.9", b"abc")

@@ -23,8 +23,7 @@ PLAIN = ProxySettings(via=None)
 def drafted(head: bytes, settings: ProxySettings = PLAIN, peer: str = "192.0.2.1") -> ProxyRequest:
     """@return: what a director would be given."""
     inbound = request(head, peer=peer)
-    record = ExchangeRecord(lambda: 0.0)
-    record.describe(inbound)
+    record = ExchangeRecord(lambda: 0.0, inbound)
     exchange: Any = None
     return ProxyRequest(inbound, draftOutbound(inbound, settings, record), exchange, bool(settings.trustedProxies))
 

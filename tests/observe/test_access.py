@@ -26,10 +26,9 @@ from twistproxy.observe.access import BATCH, DELAY, FORMATS, AccessLog, Combined
 NOW = 784111777.25
 
 
-def settled(head: bytes = b"GET /p HTTP/1.1\r\nHost: front.test", **facts: Any) -> ExchangeRecord:
+def settled(head: bytes | Request = b"GET /p HTTP/1.1\r\nHost: front.test", **facts: Any) -> ExchangeRecord:
     """@return: the record of an exchange that took a second and a half."""
-    record = ExchangeRecord(lambda: 100.0)
-    record.describe(request(head))
+    record = ExchangeRecord(lambda: 100.0, head if isinstance(head, Request) else request(head))
     record.status = 200
     record.requestID = b"id-1"
     record.ended = 101.5
@@ -119,8 +118,7 @@ def test_injection() -> None:
     """B10.4: no request can forge a line, not even one that was refused as it stood."""
     evil = b'/"\n10.0.0.1 - - [x] "GET /forged HTTP/1.1" 200'
     inbound = Request(Peer("192.0.2.1"), b'G"\r\n', evil, 1, [], [], [])
-    record = settled()
-    record.describe(inbound)
+    record = settled(inbound)
     line = CombinedFormat().line(record, NOW)
     assert line.count(b"\n") == 1
     assert line.count(b'"') == 6

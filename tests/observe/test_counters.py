@@ -19,8 +19,7 @@ from twistproxy.observe.counters import BATCH, BOUNDS, Counters, Counts
 
 def settled(total: float = 0.0, **facts: Any) -> ExchangeRecord:
     """@return: the record of an exchange."""
-    record = ExchangeRecord(lambda: 100.0)
-    record.describe(request())
+    record = ExchangeRecord(lambda: 100.0, request())
     record.ended = 100.0 + total
     for name, value in facts.items():
         setattr(record, name, value)

@@ -137,7 +137,7 @@ def test_nothingIsShared() -> None:
     first.trailers = [b"X: y"]
     first.headers.set("A", "b")
     second = parser.parse(head, Peer("192.0.2.2"))
-    assert (second.body, second.trailers, second.peer.host) == (b"", [], "192.0.2.2")
+    assert (second.body, second.trailers, second.peer.host) == (b"", (), "192.0.2.2")
     assert second.lines == [b"Host: a", b"Content-Length: 5"]
 
 

@@ -39,8 +39,9 @@ from twistproxy.rules.target import cleanTarget, pathFault
 from twistproxy.rules.validity import validHost, validUpgrade
 
 # Made many at a time, which costs a fraction of formatting each in the middle of its exchange.
-_idLines: list[bytes] = []
-_idLine = b"X-Request-ID: " + os.urandom(6).hex().encode("ascii") + b"%08x"
+_ids: list[tuple[bytes, bytes]] = []
+_idPrefix = b"X-Request-ID: "
+_idFormat = os.urandom(6).hex().encode("ascii") + b"%08x"
 _idCount = count(1)
 
 #: The kinds of fields that drafting looks at, as bits.
@@ -59,12 +60,13 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def _moreIDs() -> bytes:
+def _moreIDs() -> tuple[bytes, bytes]:
     """
-    @return: the next request id's line; those after it lie ready.
+    @return: the next request id, and its line; those after it lie ready.
     """
-    _idLines.extend([_idLine % number for number in islice(_idCount, 256)][::-1])
-    return _idLines.pop()
+    ids = [_idFormat % number for number in islice(_idCount, 256)][::-1]
+    _ids.extend([(requestID, _idPrefix + requestID) for requestID in ids])
+    return _ids.pop()
 
 
 def identify(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
@@ -75,7 +77,7 @@ def identify(request: Request, settings: ProxySettings, record: ExchangeRecord) 
     """
     resolveClient(request, settings, record)
     if not record.requestID:
-        record.requestID = (_idLines.pop() if _idLines else _moreIDs())[14:]
+        record.requestID, _ = _ids.pop() if _ids else _moreIDs()
 
 
 def resolveClient(request: Request, settings: ProxySettings, record: ExchangeRecord) -> None:
@@ -150,22 +152,22 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     if settings.cdnLoop is not None:
         lines.append(b"CDN-Loop: " + settings.cdnLoop.encode("ascii"))
     if requestID is None:
-        line = _idLines.pop() if _idLines else _moreIDs()
-        record.requestID = line[14:]
+        requestID, line = _ids.pop() if _ids else _moreIDs()
     else:
-        line = b"X-Request-ID: " + requestID
-        record.requestID = requestID
+        line = _idPrefix + requestID
+    record.requestID = requestID
     lines.append(line)
     target = request.target
     if b"?" in target and not settings.rawQuery:
         target = cleanTarget(target)
     outbound = OutboundRequest(request.method, target, None, request.host, lines, request.body, record)
-    outbound.upgrade = request.upgrade
-    outbound.acceptsTrailers = trailers
-    if request.trailers:
+    if request.upgrade is not None:
+        outbound.upgrade = request.upgrade
+    if trailers:
+        outbound.acceptsTrailers = True
+    if request.length is None:
+        outbound.chunked = type(request.body) is bytes
         outbound.trailers = request.trailers
-    if request.length is None and type(request.body) is bytes:
-        outbound.chunked = True
     return outbound
 
 

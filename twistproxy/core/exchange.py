@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -53,7 +54,7 @@ class ExchangeContext:
     What the exchanges of one port have in common.
     """
 
-    __slots__ = ("clock", "observers", "respond", "variables")
+    __slots__ = ("begin", "clock", "observers", "respond", "variables")
 
     def __init__(
         self,
@@ -71,14 +72,9 @@ class ExchangeContext:
         self.observers = tuple(observers)
         self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
 
-    def begin(self, downstream: Any, request: Request) -> Exchange:
-        """
-        Make the exchange of a request.
-
-        @param downstream: the server side of the wire it came over, an
-            L{IDownstream<twistproxy.interfaces.IDownstream>}.
-        """
-        return Exchange(self, downstream, request)
+        #: makes the exchange of a request, given the server side of the wire it came over, an
+        #: L{IDownstream<twistproxy.interfaces.IDownstream>}, and the request
+        self.begin: Callable[[Any, Request], Exchange] = partial(Exchange, self)
 
 
 @implementer(IRoundTripReceiver, IBodyConsumer)
@@ -91,7 +87,7 @@ class Exchange:
     @ivar outbound: what is sent upstream, once a proxy has drafted it.
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
-    @ivar settled: whether it is over; then C{went} holds the lines of what was outbound.
+    @ivar settled: whether it is over.
     @ivar generated: bodies made by generators, which have to be ended even if nobody ever takes them; or C{None}.
     @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
@@ -99,7 +95,7 @@ class Exchange:
     __slots__ = (
         "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
         "_tunnel", "_waiting", "generated", "outbound", "record", "request", "requestSide", "responseSide", "settled",
-        "variables", "went",
+        "variables",
     )  # fmt: skip
 
     _log = Logger()
@@ -510,13 +506,14 @@ class Exchange:
         context = self._context
         record = self.record
         record.ended = record.clock()
-        outbound, self.outbound = self.outbound, None
-        self.went = None if outbound is None else outbound.lines
-        if outbound is not None and outbound.carrier is not None:
-            # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given
-            # without it.
-            carrier, outbound.carrier = outbound.carrier, None
-            self._stop(carrier.abort)
+        outbound = self.outbound
+        if outbound is not None:
+            if outbound.carrier is not None:
+                # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer
+                # given without it.
+                carrier, outbound.carrier = outbound.carrier, None
+                self._stop(carrier.abort)
+            outbound.body = b""  # it may know this exchange, and would hold it until the garbage collector comes
         if self.generated is not None:
             for body in self.generated:
                 self._stop(body.abandon)

@@ -103,8 +103,6 @@ def _went(exchange: Exchange) -> list[bytes] | None:
     """
     @return: the header lines of the outbound request, C{None} if there never was one.
     """
-    if exchange.settled:
-        return exchange.went
     return None if exchange.outbound is None else exchange.outbound.lines
 
 

@@ -121,6 +121,8 @@ class ProxyFlow:
         @param wallClock: seconds since the epoch, for Date.
         """
         self.settings = settings
+        self._checks = settings.checksRequests
+        self._trusts = settings.trustedProxies != ()
         self.transport = transport
         self.useDirector(director)
         self._begin = (
@@ -146,8 +148,8 @@ class ProxyFlow:
         """
         self._direct = hookOf(director, IDirector, "direct")
         self.director = director
-        # A director of ours that sets no context variables and waits for nothing needs no context of its own; what is
-        # derived from it may.
+        # A director of ours that sets no context variables, waits for nothing and makes no mistakes needs neither a
+        # context of its own nor to be looked after; what is derived from it may.
         self._plain = vars(type(director)).get("plain") is True
 
     def respond(self, exchange: Exchange) -> None:
@@ -165,7 +167,7 @@ class ProxyFlow:
         request, record, settings = exchange.request, exchange.record, self.settings
         response: Any = None
         try:
-            if request.fault is not None or settings.checksRequests or request.method in UNUSUAL:
+            if request.fault is not None or self._checks or request.method in UNUSUAL:
                 refuse(request, settings)  # (1)
             exchange.outbound = outbound = draftOutbound(request, settings, record)  # (2)
             if type(outbound.body) is bytes:
@@ -173,13 +175,14 @@ class ProxyFlow:
             else:
                 outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
             try:
-                asked = ProxyRequest(request, outbound, exchange, settings.trustedProxies != ())
+                asked = ProxyRequest(request, outbound, exchange, self._trusts)
                 response = self._direct(asked) if self._plain else exchange.direct(self._direct, asked)  # (3)
                 if response is not None:
                     response = yield from exchange.wait(response)
                     record.directed = record.clock()
                 if response is None:
-                    completeOutbound(outbound, request)
+                    if not self._plain:
+                        completeOutbound(outbound, request)
                     record.upstream = outbound.upstream.name  # type: ignore[union-attr]
                 else:
                     response = answerOf(response)

@@ -73,18 +73,18 @@ class ProxyRequest:
         outbound = self.outbound
         inbound = self.inbound
         peer = inbound.peer
-        if self._claims or outbound.edited:
+        if self._claims or outbound.view is not None:
             host = self._claimed(b"x-forwarded-host") or inbound.host
             scheme = self._claimed(b"x-forwarded-proto") or peer.scheme
             setXForwarded(outbound.headers, peer.host.encode("ascii"), host, scheme)
             return
         # nothing of the kind can be there: nobody but us has touched the lines
-        lines = outbound.lines
         if peer.host:
-            lines.append(peer.forLine)
+            outbound.lines.append(peer.forLine)
         if inbound.host:
-            lines.append(b"X-Forwarded-Host: " + inbound.host)
-        lines.append(peer.protoLine)
+            outbound.lines += b"X-Forwarded-Host: " + inbound.host, peer.protoLine
+        else:
+            outbound.lines.append(peer.protoLine)
         self._claims = True
 
     def _claimed(self, name: bytes) -> bytes | None:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 class Tunnel(Timed):
     """
     One tunnel.
+
+    @ivar timed: whether there is a limit to its idle time.
     """
 
     limitName = "tunnelIdle"
 
-    __slots__ = ("_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel")
+    __slots__ = ("_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel", "timed")
 
     def __init__(
         self, exchange: Exchange, downstream: TunnelEnd, upstream: TunnelEnd, wheel: IWheelLike | None, idleTicks: int
@@ -48,6 +50,7 @@ class Tunnel(Timed):
         self._upstream = upstream
         self._wheel = wheel
         self._idleTicks = idleTicks
+        self.timed = wheel is not None and idleTicks != NEVER
         self._open = 2
 
     def start(self) -> None:
@@ -58,15 +61,15 @@ class Tunnel(Timed):
         self.moved()
         downstream, upstream = self._downstream, self._upstream
         upstream.onLost = self.failed
-        upstream.source.deliver(_Direction(self, downstream.sink, "responseBytes"))
+        upstream.source.deliver(_Direction(self, downstream.sink, False))
         if self._open:
-            downstream.source.deliver(_Direction(self, upstream.sink, "requestBytes"))
+            downstream.source.deliver(_Direction(self, upstream.sink, True))
 
     def moved(self) -> None:
         """
         Bytes have come from either side.
         """
-        if self._wheel is not None and self._idleTicks != NEVER:
+        if self._wheel is not None and self.timed:
             self._wheel.schedule(self, self._idleTicks)
 
     def timedOut(self) -> None:
@@ -122,12 +125,14 @@ class _Direction:
     One direction of a tunnel: counts, and keeps the tunnel awake.
     """
 
-    __slots__ = ("_count", "_record", "_sink", "_tunnel")
+    __slots__ = ("_record", "_sink", "_timed", "_tunnel", "_upwards", "_write")
 
-    def __init__(self, tunnel: Tunnel, sink: Any, count: str) -> None:
+    def __init__(self, tunnel: Tunnel, sink: Any, upwards: bool) -> None:
         self._tunnel = tunnel
         self._sink = sink
-        self._count = count
+        self._write = sink.write
+        self._upwards = upwards
+        self._timed = tunnel.timed
         self._record = tunnel._exchange.record
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
@@ -137,13 +142,13 @@ class _Direction:
         self._sink.unregisterProducer()
 
     def write(self, data: bytes) -> None:
-        record = self._record
-        if self._count == "requestBytes":
-            record.requestBytes += len(data)
+        if self._upwards:
+            self._record.requestBytes += len(data)
         else:
-            record.responseBytes += len(data)
-        self._tunnel.moved()
-        self._sink.write(data)
+            self._record.responseBytes += len(data)
+        if self._timed:
+            self._tunnel.moved()
+        self._write(data)
 
     def finish(self, trailers: list[bytes]) -> None:
         self._sink.finish(trailers)

@@ -9,6 +9,10 @@ everything; and as an epoll descriptor is itself pollable, the reactor sees the 
 L{IReadDescriptor}.  So it runs on every reactor that provides L{IReactorFDSet
 <twisted.internet.interfaces.IReactorFDSet>}, by public interfaces alone, and costs the same on each.
 
+What is written while events are passed on is sent when all of them have been: a send to a peer that sleeps costs
+half as much again, for waking it, and a row of sends wakes it once.  Python runs faster, too, between two calls to the
+kernel than around each (measured: a tenth of a proxied request for the one and for the other).
+
 Three rules keep it honest:
 
  1. B{Nobody starves.}  What a socket cannot finish in its event goes into a queue, which is worked off in
@@ -43,8 +47,9 @@ EPOLLET = 1 << 31
 #: What a stream socket is registered for, once and for all.
 STREAM_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
-#: Events taken from the kernel at a time.  With more to come the descriptor stays readable, so none is lost.
-BATCH = 256
+#: Events taken from the kernel at a time, whose answers wait for each other to be sent.  With more to come the
+#: descriptor stays readable, so none is lost.
+BATCH = 64
 
 #: Rounds of events and queue before the reactor gets its turn: enough that a request which needs two or
 #: three steps gets through in one, few enough that nobody else waits for more than about a millisecond.
@@ -80,9 +85,15 @@ class HubSocket:
         """
         raise NotImplementedError
 
+    def sendHeld(self) -> None:
+        """
+        Called at the end of a batch of events, for who asked for it by L{Hub.hold}.
+        """
+        raise NotImplementedError
+
     def crashed(self, reason: Failure) -> None:
         """
-        Called when C{socketEvent} or C{runAgain} raised, after that was logged.
+        Called when one of the methods above raised, after that was logged.
 
         @param reason: what was raised.
         """
@@ -106,6 +117,8 @@ class Hub:
     @ivar reactor: the reactor it runs in, a provider of
         L{IReactorFDSet<twisted.internet.interfaces.IReactorFDSet>} and
         L{IReactorTime<twisted.internet.interfaces.IReactorTime>}.
+    @ivar gathering: whether what is written now had better wait for the end of a batch, by L{hold}.
+    @ivar hold: called with a L{HubSocket} whose C{sendHeld} is to be called then.
     """
 
     _log = Logger()
@@ -119,6 +132,9 @@ class Hub:
         self._running = False
         self._passingOn = False
         self._closeLater: list[socket.socket] = []
+        self.gathering = False
+        self._held: list[HubSocket] = []
+        self.hold = self._held.append
 
     @staticmethod
     def available() -> bool:
@@ -217,7 +233,8 @@ class Hub:
         sockets = self._sockets
         ready = self._ready
         rounds = 0
-        self._running = True
+        self._running = self.gathering = True
+        held = self._held
         try:
             while True:
                 if self._epoll is not None:
@@ -232,6 +249,8 @@ class Hub:
                             except BaseException:
                                 self.clientFailed(client)
                     self._passingOn = False
+                    if held:
+                        self._sendHeld(held)
                     if self._closeLater:
                         self._closeRemoved()
                 if not ready or rounds == ROUNDS:
@@ -244,13 +263,25 @@ class Hub:
                         client.runAgain()
                     except BaseException:
                         self.clientFailed(client)
+                if held:
+                    self._sendHeld(held)
         finally:
-            self._running = self._passingOn = False
+            self._running = self._passingOn = self.gathering = False
+            if held:
+                self._sendHeld(held)
         if ready:
             if self._kick is None:
                 self._kick = self.reactor.callLater(0, self._kicked)
         elif not sockets:
             self.close()
+
+    def _sendHeld(self, held: list[HubSocket]) -> None:
+        for client in held:
+            try:
+                client.sendHeld()
+            except BaseException:
+                self.clientFailed(client)
+        held.clear()
 
     def connectionLost(self, reason: Failure) -> None:
         """

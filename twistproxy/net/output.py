@@ -2,10 +2,11 @@
 """
 The sending half of a transport on a hub.
 
-Bytes are handed to the kernel at once.  What it refuses is kept, and sent when there is room again, which
-is an event.  C{_unsent} decides with a single comparison: it is C{None} as long as nothing is kept I{and}
-nothing is unusual.  Where closing, a pull producer or a failed send asks for care it is a deque, if only an
-empty one, and writing takes the careful way.
+Bytes are handed to the kernel at once, or, if they are few, at the end of the batch of events in which they were
+written (L{twistproxy.net.hub}).  What it refuses is kept, and sent when there is room again, which is an event.
+C{_unsent} decides with a single comparison: it is C{None} as long as nothing is kept I{and} nothing is unusual.  Where
+closing, a pull producer or a failed send asks for care it is a deque, if only an empty one, and writing takes the
+careful way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ LOW_WATER = 64 * 1024
 #: bound.
 SMALL = 512
 COLLECTED = 16 * 1024
+
+#: Up to this many bytes a write waits for the end of the batch of events that it was made in.
+HELD = 8 * 1024
 
 #: Pieces that are given to the kernel in one call.
 GATHERED = 64
@@ -56,6 +60,7 @@ class SocketOutput(HubSocket):
     """
 
     __slots__ = (
+        "_held",
         "_hub",
         "_outputDue",
         "_producerPaused",
@@ -86,6 +91,7 @@ class SocketOutput(HubSocket):
         self.streamingProducer = self._producerPaused = False
         self.unsentBytes = 0
         self.disconnecting = self.disconnected = False
+        self._held: bytes | None = None
         self._unsent: deque[Any] | None = None
         self._refusing = self._outputDue = self._readEnded = False
         self._writeDisconnecting = self._writeDisconnected = False
@@ -102,16 +108,16 @@ class SocketOutput(HubSocket):
         if type(data) is not bytes:
             data = flat(data)  # type: ignore[assignment]
         if self._unsent is None:
-            try:
-                sent = self._send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._sendFailed()
-                return
-            if sent != len(data):
-                self._unsent = deque()
-                self._keep(data, sent)
+            held = self._held
+            if held is not None:
+                data = held + data
+            if self._hub.gathering and len(data) <= HELD:
+                self._held = data if type(data) is bytes else bytes(data)
+                if held is None:
+                    self._hub.hold(self)
+            else:
+                self._held = None
+                self._sendNow(data)
         elif data and not self._refusing:
             if (self.disconnecting or self._writeDisconnecting) and self.producer is None:
                 return
@@ -119,6 +125,35 @@ class SocketOutput(HubSocket):
                 # Nothing waits for the kernel, so no event will come: this is one of the unusual states.
                 self._outputSoon()
             self._keep(data, 0)
+
+    def sendHeld(self) -> None:
+        """
+        See L{HubSocket.sendHeld}.
+        """
+        data, self._held = self._held, None
+        if data is not None:
+            self._sendNow(data)
+
+    def _sendNow(self, data: bytes) -> None:
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._sendFailed()
+            return
+        if sent != len(data):
+            self._unsent = deque()
+            self._keep(data, sent)
+
+    def _care(self) -> None:
+        """
+        From now on, writing takes the careful way.
+        """
+        if self._held is not None:
+            self.sendHeld()
+        if self._unsent is None:
+            self._unsent = deque()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """
@@ -147,8 +182,7 @@ class SocketOutput(HubSocket):
         self.producer = producer
         self.streamingProducer = streaming
         if not streaming:
-            if self._unsent is None:
-                self._unsent = deque()
+            self._care()
             producer.resumeProducing()
         elif self.unsentBytes > HIGH_WATER:
             self._producerPaused = True
@@ -261,6 +295,13 @@ class SocketOutput(HubSocket):
         raise NotImplementedError
 
     def _refuse(self) -> None:
+        data, self._held = self._held, None
+        if data is not None:
+            # It was written before whatever happened; without the holding back it would be on its way already.
+            try:
+                self._send(data)
+            except OSError:
+                pass
         self._refusing = True
         self._unsent = deque()
         self.unsentBytes = 0

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections import deque
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -294,8 +293,7 @@ class SocketTransport(SocketOutput):
         if self.connected and not self.disconnecting and self._loss is None:
             self.disconnecting = True
             self._reading = False
-            if self._unsent is None:
-                self._unsent = deque()
+            self._care()
             if not self._unsent:
                 self._outputSoon()
 
@@ -305,8 +303,7 @@ class SocketTransport(SocketOutput):
         """
         if self.connected and not (self._writeDisconnecting or self.disconnecting or self._refusing):
             self._writeDisconnecting = True
-            if self._unsent is None:
-                self._unsent = deque()
+            self._care()
             if not self._unsent:
                 self._outputSoon()
 

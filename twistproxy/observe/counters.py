@@ -6,6 +6,7 @@ Plain counters over all exchanges.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -46,25 +47,30 @@ class Counts:
         self.durations = [0] * (len(BOUNDS) + 1)
         self.tunnels = 0
 
-    def add(self, record: ExchangeRecord) -> None:
+    def add(self, records: Sequence[ExchangeRecord]) -> None:
         """
-        Count one exchange.
+        Count exchanges.
         """
-        self.exchanges += 1
-        statuses = self.statuses
-        status = record.status
-        statuses[status] = statuses.get(status, 0) + 1
-        self.requestBytes += record.requestBytes
-        self.responseBytes += record.responseBytes
-        total = record.ended - record.started
-        self.seconds += total
-        self.durations[bisect_left(BOUNDS, total)] += 1
-        if record.tunnelled:
-            self.tunnels += 1
-        error = record.error
-        if error is not None:
-            key = (error.side.value, error.stage.value)
-            self.failures[key] = self.failures.get(key, 0) + 1
+        self.exchanges += len(records)
+        statuses, durations = self.statuses, self.durations
+        received = sent = 0
+        seconds = 0.0
+        for record in records:
+            status = record.status
+            statuses[status] = statuses.get(status, 0) + 1
+            received += record.requestBytes
+            sent += record.responseBytes
+            total = record.ended - record.started
+            seconds += total
+            durations[bisect_left(BOUNDS, total)] += 1
+            if record.tunnelled:
+                self.tunnels += 1
+            if record.error is not None:
+                key = (record.error.side.value, record.error.stage.value)
+                self.failures[key] = self.failures.get(key, 0) + 1
+        self.requestBytes += received
+        self.responseBytes += sent
+        self.seconds += seconds
 
     def merge(self, other: Counts) -> None:
         """
@@ -143,7 +149,5 @@ class Counters:
         @return: the sums over all exchanges that have settled.
         """
         records, self._records = self._records, []
-        add = self._counts.add
-        for record in records:
-            add(record)
+        self._counts.add(records)
         return self._counts

@@ -23,13 +23,14 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPush
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.deadlines import Timeouts
 from twistproxy.errors import HookFailed, MalformedMessage, ProxyError, Sent, Stage, UpstreamError, UpstreamTimeout
 from twistproxy.interfaces import IBodyConsumer, ICarrier
 from twistproxy.message import OutboundRequest, TunnelEnd, UpstreamResponse
 from twistproxy.rules.hopbyhop import upgradeAccepted
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
-from twistproxy.wire.connection import H1Connection
+from twistproxy.wire.connection import BLANK, H1Connection
 from twistproxy.wire.context import ClientContext, ClientTicks
 from twistproxy.wire.h1head import ResponseParser, headFault, parseStatusLine
 
@@ -50,7 +51,7 @@ class H1Client(H1Connection):
 
     __slots__ = (
         "_body", "_context", "_interims", "_keepAlive", "_outbound", "_owner", "_parser", "_phase",
-        "_receiver", "_requestBody", "_response", "_ticks", "_tunnel", "_writer", "reused",
+        "_receiver", "_requestBody", "_response", "_ticks", "_timeouts", "_tunnel", "_writer", "reused",
     )  # fmt: skip
 
     def __init__(self, context: ClientContext, owner: Any) -> None:
@@ -63,6 +64,7 @@ class H1Client(H1Connection):
         self._context = context
         self._owner = owner
         self._phase = IDLE
+        self._timeouts: Timeouts | None = None
         self._ticks: ClientTicks = context.ticks
         self._parser = ResponseParser(context.limits.responseFields)
         self._interims = 0
@@ -178,11 +180,12 @@ class H1Client(H1Connection):
         record.tries += 1
         record.reused = self.reused
         context = self._context
-        self._ticks = ticks = context.ticks if outbound.timeouts is None else context.ticksFor(outbound.timeouts)
-        context.wheel.schedule(self, ticks.responseHead)
+        if outbound.timeouts is not self._timeouts:
+            self._timeouts = outbound.timeouts
+            self._ticks = context.ticksFor(outbound.timeouts)
+        context.wheel.schedule(self, self._ticks.responseHead)
         method = outbound.method
-        lines = [method + b" " + outbound.target + b" HTTP/1.1", b"Host: " + outbound.host]
-        lines += outbound.lines
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method, outbound.target, outbound.host), *outbound.lines]
         if outbound.upgrade is not None:
             lines.append(b"Connection: Upgrade\r\nUpgrade: " + outbound.upgrade)
         if outbound.acceptsTrailers:
@@ -308,12 +311,12 @@ class H1Client(H1Connection):
             data = self._buffer + data
         try:
             while True:
-                end = data.find(b"\r\n\r\n", self._scanned)
-                if end < 0 or end > limits.head:
+                head, blank, rest = self._partition(data) if self._scanned else data.partition(BLANK)
+                if not blank or len(head) > limits.head:
                     self._incomplete(data)
                     return
-                response = self._parser.parse(data[:end], self._outbound.method, self)
-                data = data[end + 4 :]
+                response = self._parser.parse(head, self._outbound.method, self)
+                data = rest
                 self._buffer = b""
                 self._scanned = 0
                 if response.status >= 200 or response.status == 101:
@@ -378,7 +381,10 @@ class H1Client(H1Connection):
         elif len(rest) < length:
             self._stream(response, BodyReader(self.transport, length, rest))
             return
-        elif length:
+        elif len(rest) == length:
+            response.body = rest
+            rest = b""
+        else:
             response.body = rest[:length]
             rest = rest[length:]
         # From here on the connection is somebody else's, whom response.abort() must not hit.

@@ -156,18 +156,18 @@ class RequestParser:
     """
     Parses the request heads of one connection.
 
-    Clients repeat themselves: the header block of the last request is kept, and one that is the same to the byte means
-    the same.  It goes with the connection and is never compared with anybody else's.
+    Clients repeat themselves: the head of the last request is kept, and one that is the same to the byte, or the same
+    but for the request line, means the same.  It goes with the connection and is never compared with anybody else's.
     """
 
-    __slots__ = ("_block", "_last", "_maxFields")
+    __slots__ = ("_block", "_head", "_last", "_maxFields")
 
     def __init__(self, maxFields: int) -> None:
         """
         @param maxFields: the largest number of header fields.
         """
         self._maxFields = maxFields
-        self._block = b""
+        self._head = self._block = b""
         self._last: Request | None = None
 
     def parse(self, head: bytes, peer: Peer) -> Request:
@@ -179,19 +179,16 @@ class RequestParser:
         @return: the request; its C{fault} is not set, its body not yet known.
         @raise MalformedMessage: if it must be refused.
         """
+        last = self._last
+        if last is not None and head == self._head:
+            return Request(peer, last.method, last.target, last.minor, last.lines, last.forward, last.fields, last)
         line, _, block = head.partition(b"\r\n")
         method, target, minor = requestLine(line)
         authority = None
         if target[0] != _SLASH and method != b"CONNECT":
             target, authority = originForm(method, target)
-        last = self._last
         if last is not None and block == self._block and minor == last.minor:
-            request = Request(peer, method, target, minor, last.lines, last.forward, last.fields)
-            request.host = last.host
-            request.kinds = last.kinds
-            request.length = last.length
-            request.upgrade = last.upgrade
-            request.keepAlive = last.keepAlive
+            request = Request(peer, method, target, minor, last.lines, last.forward, last.fields, last)
         else:
             lines = block.split(b"\r\n") if block else []
             if len(lines) > self._maxFields:
@@ -199,37 +196,17 @@ class RequestParser:
             forward, fields = _scan(lines)
             request = Request(peer, method, target, minor, lines, forward, fields)
             _interpret(request, fields)
+            if minor and not request.host:
+                # RFC 9112 3.2: with a target in absolute form, too
+                raise MalformedMessage("no Host")
             if len(block) <= _MAX_BLOCK and authority is None:
+                self._head = head
                 self._block = block
-                # what is kept with the connection must not keep a body with it
-                self._last = request if request.length == 0 else _headOf(request)
-        if minor and not request.host:
-            # RFC 9112 3.2: with a target in absolute form, too
-            raise MalformedMessage("no Host")
+                # another object, for what is kept with the connection must not keep a body with it
+                self._last = Request(peer, method, target, minor, lines, request.forward, request.fields, request)
         if authority is not None:
             request.host = authority
         return request
-
-
-def _headOf(request: Request) -> Request:
-    """
-    @return: a request with the same head.
-    """
-    head = Request(
-        request.peer,
-        request.method,
-        request.target,
-        request.minor,
-        request.lines,
-        request.forward,
-        request.fields,
-    )
-    head.host = request.host
-    head.kinds = request.kinds
-    head.length = request.length
-    head.upgrade = request.upgrade
-    head.keepAlive = request.keepAlive
-    return head
 
 
 def parseRequest(head: bytes, peer: Peer, maxFields: int) -> Request:

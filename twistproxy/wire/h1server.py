@@ -31,13 +31,14 @@ from twistproxy.rules.framing import hasNoBody
 from twistproxy.rules.validity import looksHopeless, requestLine
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.chunked import ChunkedReader
-from twistproxy.wire.connection import H1Connection
+from twistproxy.wire.connection import BLANK, H1Connection
 from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1head import RequestParser, headFault
 from twistproxy.wire.lines import LENGTH_LINES, STATUS_LINES, lengthLine, statusLine
 
 HEAD, BUSY, DISCARD, TUNNEL, LINGER, CLOSED = range(6)
 
+_CR = 0x0D
 _emptyLines = re.compile(rb"(?:\r\n)+").match
 
 
@@ -171,8 +172,9 @@ class H1Server(H1Connection):
         if self._buffer:
             data = self._buffer + data
         self._serving = True
+        limits = self._context.limits
         while data and self._phase == HEAD and self._writable:
-            if data[:1] == b"\r" and data[:2] in (b"\r", b"\r\n"):
+            if data[0] == _CR and data[:2] in (b"\r", b"\r\n"):
                 # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be
                 # copied 32,768 times
                 if len(data) == 1:
@@ -181,22 +183,21 @@ class H1Server(H1Connection):
                 data = data[_emptyLines(data).end() :]  # type: ignore[union-attr]
                 self._buffer = b""
                 continue
-            limits = self._context.limits
-            end = data.find(b"\r\n\r\n", self._scanned)
-            if end < 0 or end > limits.head:
+            head, blank, rest = self._partition(data) if self._scanned else data.partition(BLANK)
+            if not blank or len(head) > limits.head:
                 self._incomplete(data)
                 break
-            self._buffer = b""
             self._scanned = 0
-            if end > limits.requestLine and data.find(b"\r\n") > limits.requestLine:
+            if len(head) > limits.requestLine and len(head.partition(b"\r\n")[0]) > limits.requestLine:
                 self._refuse(MalformedMessage("the request line is too long", 414), data)
                 break
             try:
-                request = self._parser.parse(data[:end], self.peer)
+                request = self._parser.parse(head, self.peer)
                 if request.length == 0:
-                    self._buffer = data[end + 4 :]
+                    self._buffer = rest
                 else:
-                    self._frame(request, data[end + 4 :])
+                    self._buffer = b""
+                    self._frame(request, rest)
             except MalformedMessage as fault:
                 self._refuse(fault, data)
                 break
@@ -340,10 +341,9 @@ class H1Server(H1Connection):
         See L{IDownstream.sendHead}.
         """
         request = self._request
-        status = response.status
-        lines = [STATUS_LINES.get((status, response.reason)) or statusLine(status, response.reason)]
-        lines += response.lines
         method = request.method
+        status = response.status
+        lines = [STATUS_LINES.get((status, response.reason)) or statusLine(status, response.reason), *response.lines]
         if (status != 200 or method == b"HEAD") and hasNoBody(method, status):
             if response.contentLength is not None and status != 204:
                 lines.append(b"Content-Length: %d" % response.contentLength)
@@ -364,8 +364,7 @@ class H1Server(H1Connection):
             lines.append(b"Connection: close")
         elif not request.minor:
             lines.append(b"Connection: keep-alive")
-        lines.append(b"")
-        lines.append(content)
+        lines += b"", content
         if end:
             self._complete = True
         else:
