@@ -411,7 +411,7 @@ async def test_closeAndCut(mount: Mount) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_hundreds(mount: Mount, under: Any, warmReactor: Any) -> None:
+async def test_hundreds(mount: Mount, under: Any, warmReactor: Any, unwitnessed: None) -> None:
     """Resources come and go by the hundred; a dropped one leaves nothing."""
     import gc
     import weakref

@@ -91,7 +91,7 @@ class Exchange:
     @ivar outbound: what is sent upstream, once a proxy has drafted it.
     @ivar requestSide: how much of the request has come.
     @ivar responseSide: how much of the response has been sent.
-    @ivar settled: whether it is over; then C{went} holds the lines of what was outbound.
+    @ivar settled: whether it is over; then C{went} holds what was outbound: method, target, host and lines.
     @ivar generated: bodies made by generators, which have to be ended even if nobody ever takes them; or C{None}.
     @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
@@ -511,7 +511,7 @@ class Exchange:
         record = self.record
         record.ended = record.clock()
         outbound, self.outbound = self.outbound, None
-        self.went = None if outbound is None else outbound.lines
+        self.went = None if outbound is None else (outbound.method, outbound.target, outbound.host, outbound.lines)
         if outbound is not None and outbound.carrier is not None:
             # The upstream is not done, and nobody waits for it any more: its response was replaced, or an answer given
             # without it.

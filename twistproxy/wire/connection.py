@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twistproxy.deadlines import Timed
+from twistproxy.deadlines import IWheelLike, Timed
 
 
 class H1Connection(Timed):
@@ -17,6 +17,8 @@ class H1Connection(Timed):
     @ivar transport: the byte transport.
     @ivar factory: set by Twisted, used by nobody here.
     """
+
+    _context: Any  # in a slot of the subclass, which knows its sort
 
     __slots__ = ("__weakref__", "_buffer", "_producer", "_scanned", "_unsent", "_writable", "factory", "transport")
 
@@ -37,6 +39,13 @@ class H1Connection(Timed):
         """
         body: Any = getattr(self, "_body", None)
         return len(self._buffer) + (0 if body is None else body.bufferedBytes)
+
+    @property
+    def wheel(self) -> IWheelLike | None:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._context.wheel
 
     def writeConnectionLost(self) -> None:
         """
