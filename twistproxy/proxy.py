@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 
-from twistproxy.agents import ProxyAgent, ProxyConnectionPool
+from twistproxy.agents import ProxyAgent
 from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
@@ -52,7 +52,7 @@ class ReverseProxy(ProxyFlow):
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
         @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a
-            L{ProxyAgent<twistproxy.agents.ProxyAgent>}, which keeps a pool of connections per target.
+            L{ProxyAgent.default<twistproxy.agents.ProxyAgent.default>}, which keeps a pool of connections per target.
         @param reactor: the reactor; the global one by default.
         @param settings: the policies.
         @param timeouts: the limits of time.
@@ -67,8 +67,7 @@ class ReverseProxy(ProxyFlow):
         network = Network.of(reactor)
         timeouts = timeouts or Timeouts()
         if transport is None:
-            connections = ProxyConnectionPool(network, timeouts=timeouts, limits=limits, settings=pool, tls=tls)
-            transport = ProxyAgent(network, connections)
+            transport = ProxyAgent.default(network, timeouts=timeouts, limits=limits, pool=pool, tls=tls)
         super().__init__(
             director,
             transport,

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from tests.net.peers import turn, until
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.interposed import beneath
 from twistproxy.interfaces import IBody, IDownstream
 from twistproxy.message import Response
 from twistproxy.web.downstream import SiteDownstream
@@ -479,7 +480,7 @@ class TestInMemory:
         """A cookie that the site's session sets does not take the place of the upstream's."""
 
         def respond(exchange: Exchange) -> None:
-            exchange._downstream._request.addCookie(b"session", b"1")
+            beneath(exchange._downstream)._request.addCookie(b"session", b"1")
             exchange.answer(Response(200, {"Set-Cookie": "mine=2"}))
 
         channel, _ = self.render(respond)

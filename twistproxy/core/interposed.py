@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.core.test_explained,tests.core.test_mount -*-
+# -*- test-case-name: tests.core.test_interposed -*-
 """
 Standing between an exchange and its client: whatever looks at the response's head on its way out, or waits for the end.
 
