@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine, Iterable, Mapping
 from copy import copy
-from typing import Any
+from typing import Any, Unpack
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.hooks import DirectorLike, TransportLike
 from twistproxy.core.mount import mapBack, takePrefix, withPrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.core.request import ProxyRequest
@@ -27,7 +28,7 @@ from twistproxy.errors import ClientError
 from twistproxy.headers import TOKEN
 from twistproxy.interfaces import IDirector, IResponder
 from twistproxy.message import Request, Response
-from twistproxy.proxy import ReverseProxy
+from twistproxy.proxy import ProxyOptions, ReverseProxy
 from twistproxy.rules.pathmap import splitPrefix
 from twistproxy.upstreams import Target
 
@@ -155,12 +156,12 @@ class Router:
     directors it is also a director, for a L{ReverseProxy<twistproxy.proxy.ReverseProxy>} or for L{chain}.
     """
 
-    def __init__(self, transport: Any = None, **options: Any) -> None:
+    def __init__(self, transport: TransportLike | None = None, **options: Unpack[ProxyOptions]) -> None:
         """
         @param transport: carries the requests of those branches that are directors.
         @param options: for the L{ReverseProxy<twistproxy.proxy.ReverseProxy>}s around these.
         """
-        self._transport = transport
+        self._transport: Any = transport
         self._options = options
         self._proxies: dict[int, ReverseProxy] = {}
         # host (b"*.name" or None too), then prefix, then routes, best first
@@ -170,7 +171,7 @@ class Router:
 
     def add(
         self,
-        branch: Any,
+        branch: Target | str | Response | IResponder | DirectorLike,
         *,
         host: str | None = None,
         path: str = "",
@@ -350,7 +351,7 @@ class DirectorChain:
     @ivar directors: the directors.
     """
 
-    def __init__(self, directors: Iterable[Any]) -> None:
+    def __init__(self, directors: Iterable[DirectorLike]) -> None:
         self.directors = tuple(directors)
         self._directs = [hookOf(director, IDirector, "direct") for director in self.directors]
 
@@ -377,7 +378,7 @@ class DirectorChain:
         return answer
 
 
-def chain(*directors: Any) -> DirectorChain:
+def chain(*directors: DirectorLike) -> DirectorChain:
     """
     Several directors as one: each sees what those before it have made of the request.  The first that returns a
     response, or raises, is the last.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.hooks import ResponderLike
 from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.core.proxy import hookOf
 from twistproxy.interfaces import IResponder
@@ -44,7 +45,7 @@ class Explained:
     @ivar always: whether every exchange is explained in the log, or only those that a trusted client asks about.
     """
 
-    def __init__(self, responder: Any, *, always: bool = True, trusted: Sequence[Network | str] = ()) -> None:
+    def __init__(self, responder: ResponderLike, *, always: bool = True, trusted: Sequence[Network | str] = ()) -> None:
         """
         @param responder: an L{IResponder<twistproxy.interfaces.IResponder>}, or a callable that takes over an exchange.
         @param always: explain every exchange in the log.

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.explain import Explanation
+from twistproxy.core.hooks import DirectorLike, ObserverLike, ResponderLike, TransportLike
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
 from twistproxy.events import ExchangeRecord
 from twistproxy.limits import Limits
-from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.proxy import HookOptions, ProxySite, ReverseProxy
 from twistproxy.rules.target import parseTarget
 from twistproxy.testing.explanations import KEPT, explanations
 from twistproxy.testing.memory import MemoryTransport
@@ -139,6 +140,14 @@ class MemoryClient:
         return self.connection.ended
 
 
+class MemoryOptions(HookOptions, total=False):
+    """
+    What a L{MemoryProxy} passes on to its proxy.
+    """
+
+    transport: TransportLike | None
+
+
 class MemoryProxy:
     """
     A whole proxy.
@@ -158,14 +167,14 @@ class MemoryProxy:
 
     def __init__(
         self,
-        director: Any = None,
+        director: DirectorLike | Target | str | None = None,
         *,
         network: MemoryNetwork | None = None,
-        responder: Any = None,
+        responder: ResponderLike | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
-        observers: Sequence[Any] = (),
-        **options: Any,
+        observers: Sequence[ObserverLike] = (),
+        **options: Unpack[MemoryOptions],
     ) -> None:
         """
         @param director: a director, as for L{ReverseProxy<twistproxy.proxy.ReverseProxy>}, or the address of
