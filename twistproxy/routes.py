@@ -203,7 +203,9 @@ class Router:
         """
         if isinstance(branch, (Target, str)):
             branch = TargetDirector(branch)
-        if not (isinstance(branch, Response) or IResponder.providedBy(branch)):
+        if IResponder.providedBy(branch):
+            hookOf(branch, IResponder, "respond")
+        elif not isinstance(branch, Response):
             hookOf(branch, IDirector, "direct")
         route = Route(branch, host, path, method, headers or {}, (stripPrefix, forwardPrefix, mapBack))
         routes = self._hosts.setdefault(route.host, {}).setdefault(route.prefix, [])

@@ -277,6 +277,10 @@ def respond(exchange: Exchange) -> None:
     exchange.answer("me")  # type: ignore[arg-type]
 
 
+async def respondLater(exchange: Exchange) -> None:
+    proxy.respond(exchange)
+
+
 @implementer(IResponder)
 class Responder:
     def respond(self, exchange: Exchange) -> None: ...
@@ -288,6 +292,7 @@ assert_type(site.drain(), Deferred[None])
 assert_type(site.exchanges, set[Exchange])
 ProxySite(respond)
 ProxySite(Responder())
+ProxySite(respondLater)
 ProxySite(Explained(proxy, always=False, trusted=["127.0.0.1"]))
 ProxySite(proxy, observers=[handle])  # type: ignore[list-item]
 ProxySite(direct)  # type: ignore[arg-type]
