@@ -86,8 +86,9 @@ class Route:
     @ivar methods: the methods, or C{None} for any.
     @ivar fields: names of header fields and what they must be, C{None} for anything.
     @ivar branch: what serves it.
-    @ivar mount: whether C{branch} sees paths without C{prefix}; then, whether the upstream is told of that, and whether
-        what it says of its own addresses is mapped back.
+    @ivar stripPrefix: whether C{branch} sees paths without C{prefix}.
+    @ivar forwardPrefix: whether upstreams are told of that.
+    @ivar mapBack: whether what they say of their own addresses is mapped.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class Route:
         prefix: str,
         methods: str | Iterable[str] | None,
         fields: Mapping[str, str | bytes | None],
-        mount: tuple[bool, bool, bool] = (False, False, False),
+        stripPrefix: bool = False,
+        forwardPrefix: bool = True,
+        mapBack: bool = True,
     ) -> None:
         """
         @raise ValueError: if one of the conditions can never be met.
@@ -112,8 +115,10 @@ class Route:
         self.prefix = comparable(prefix.encode("utf-8")).rstrip(b"/")
         self.methods = None if named is None else frozenset(map(_bytes, named))
         self.fields = [(_bytes(name), None if value is None else _bytes(value)) for name, value in fields.items()]
-        self.mount = mount
-        if mount[0] and not self.prefix:
+        self.stripPrefix = stripPrefix
+        self.forwardPrefix = forwardPrefix
+        self.mapBack = mapBack
+        if stripPrefix and not self.prefix:
             raise ValueError("stripPrefix needs a path to take off")
         if any(TOKEN.fullmatch(name) is None for name in [*(self.methods or ()), *(name for name, _ in self.fields)]):
             raise ValueError(f"a method or a header field of {self!r} is no token")
@@ -140,7 +145,7 @@ class Route:
             are below C{/api}, and do not begin with it.
         """
         inner = copy(request)
-        prefix = takePrefix(inner, self.prefix.count(b"/"), self.mount[1])
+        prefix = takePrefix(inner, self.prefix.count(b"/"), self.forwardPrefix)
         whole = (self.prefix + comparable(inner.path)).rstrip(b"/")
         if comparable(prefix) != self.prefix or whole != comparable(request.path).rstrip(b"/"):
             raise ClientError(f"a path from which the prefix {self.prefix.decode('latin-1')} cannot be taken")
@@ -207,7 +212,7 @@ class Router:
             hookOf(branch, IResponder, "respond")
         elif not isinstance(branch, Response):
             hookOf(branch, IDirector, "direct")
-        route = Route(branch, host, path, method, headers or {}, (stripPrefix, forwardPrefix, mapBack))
+        route = Route(branch, host, path, method, headers or {}, stripPrefix, forwardPrefix, mapBack)
         routes = self._hosts.setdefault(route.host, {}).setdefault(route.prefix, [])
         routes.append(route)
         # stable: what was added first stays first
@@ -263,7 +268,7 @@ class Router:
         """
         route = self.match(exchange.request)
         ours = exchange.request.fault is not None or route is None or isinstance(route.branch, Response)
-        if route is not None and route.mount[0] and not ours:
+        if route is not None and route.stripPrefix and not ours:
             ours = not self._enter(route, exchange)
         if route is None or ours:
             self._proxyOf(self).respond(exchange)
@@ -286,7 +291,7 @@ class Router:
             exchange.request = copy(exchange.request)
             exchange.request.fault = fault
             return False
-        if route.mount[2]:
+        if route.mapBack:
             mapBack(exchange, prefix, publicPath)
         return True
 
@@ -313,7 +318,7 @@ class Router:
         branch = route.branch
         if isinstance(branch, Response):
             return branch
-        if route.mount[0]:
+        if route.stripPrefix:
             return self._directBelow(route, request)
         return self._ask(branch, request)
 
@@ -331,11 +336,11 @@ class Router:
         inbound, outbound = request.inbound, request.outbound
         inner, prefix = route.enter(inbound)
         _, outbound.target = splitPrefix(outbound.target, route.prefix.count(b"/"))
-        if route.mount[1]:
+        if route.forwardPrefix:
             outbound.ownLines()[:] = withPrefix(outbound.lines, prefix, inbound.lines)
-        if route.mount[2]:
+        if route.mapBack:
             mapBack(request.exchange, prefix, inbound.path)
-        return self._ask(route.branch, request.of(inner))
+        return self._ask(route.branch, request.withInbound(inner))
 
     def close(self) -> None:
         """

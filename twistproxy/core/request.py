@@ -43,7 +43,7 @@ class ProxyRequest:
         self.exchange = exchange
         self._claims = claims
 
-    def of(self, inbound: Request) -> ProxyRequest:
+    def withInbound(self, inbound: Request) -> ProxyRequest:
         """
         @return: the same for whoever is to see another inbound request: one without a prefix, say.
         """
