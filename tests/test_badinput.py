@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import eventAsText
+from twisted.web.server import Site
 from zope.interface import implementer
 
 from tests.support.flow import Body
@@ -17,7 +18,8 @@ from twistproxy import Response, ReverseProxy, Timeouts
 from twistproxy.interfaces import (
     IResponder,
 )
-from twistproxy.testing import MemoryNetwork, MemoryProxy
+from twistproxy.testing import MemoryClient, MemoryNetwork, MemoryProxy
+from twistproxy.web.resource import ReverseProxyResource
 
 Logged = list[Any]
 
@@ -290,3 +292,16 @@ def test_raises(loggedErrors: Logged) -> None:
     with MemoryProxy(responder=broken) as proxy:
         assert proxy.client().request().status == 500
     assert "the responder test_raises.<locals>.broken failed on" in said(loggedErrors)
+
+
+def test_closedResource() -> None:
+    """B10.2: a resource that is cut off ends also those exchanges that its responder has not answered yet."""
+    network = MemoryNetwork()
+    resource = ReverseProxyResource(lambda exchange: None, network.clock.seconds)
+    client = MemoryClient(network.connect(Site(resource, reactor=network.clock)))
+    client.request()
+    closed = resource.close(cut=True)
+    network.run()
+    assert client.response.status == 503
+    assert closed.called
+    network.end()

@@ -4,9 +4,11 @@ Explanations in the log, and for a trusted client that asks, with the response.
 
 from __future__ import annotations
 
+import gc
 import json
 import runpy
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest_twisted
 from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 
 from tests.support.peers import Client
-from twistproxy import Explained, Response, ReverseProxy
+from twistproxy import Explained, Response, ReverseProxy, Router
 from twistproxy.core.explained import LONGEST_LINE, MOST_LINES
 from twistproxy.errors import Refused
 from twistproxy.testing import MemoryNetwork, MemoryProxy, httpResponse
@@ -236,3 +238,26 @@ async def test_example() -> None:
         client.close()
         await port.stopListening()
         await site.drain()
+
+
+@pytest.mark.parametrize("path", ["/api/x", "/other"])
+def test_noGarbage(unwitnessed: None, path: str) -> None:
+    """DESIGN 5: an exchange that was explained, mapped back, or both, leaves nothing to the collector."""
+    network = MemoryNetwork()
+    router = Router(reactor=network).add("http://origin.test", path="/api", stripPrefix=True).add("http://origin.test")
+    seen: list[Any] = []
+
+    def respond(exchange: Any) -> None:
+        seen.append(weakref.ref(exchange))
+        router.respond(exchange)
+
+    with MemoryProxy(network=network, responder=Explained(respond, trusted=[PEER])) as proxy:
+        proxy.addUpstream()
+        client = proxy.client()
+        gc.collect()
+        gc.disable()
+        try:
+            assert answers(client.request(target=path, headers=ASK)) != []
+            assert [each() for each in seen] == [None]
+        finally:
+            gc.enable()

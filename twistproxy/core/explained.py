@@ -35,6 +35,9 @@ LONGEST_LINE = 120
 
 _ASKED = 1 << EXPLAIN
 
+# Not an attribute of a class: the event would hold the object that it comes from, and whoever keeps the event with it.
+_log = Logger()
+
 
 @implementer(IResponder)
 class Explained:
@@ -86,8 +89,6 @@ class _Explaining(InterposedDownstream):
     Tells how an exchange went.
     """
 
-    _log = Logger()
-
     def __init__(self, downstream: Any, exchange: Exchange, asked: bool) -> None:
         super().__init__(downstream)
         self._exchange = exchange
@@ -109,7 +110,7 @@ class _Explaining(InterposedDownstream):
         """
         See L{InterposedDownstream.ended}.
         """
-        self._log.info("{explanation}", explanation=self._exchange.explain())
+        _log.info("{explanation}", explanation=self._exchange.explain())
 
 
 def _text(value: bytes) -> str:
