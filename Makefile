@@ -37,6 +37,7 @@ test: $(VENV)/.has-test
 lint: $(VENV)/.has-test
 	@$(BIN)/ruff check $(ARGS)
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/typing/api.py
 
 docs: $(VENV)/.has-docs
 	@$(BIN)/python docs/inventory.py docs/_build/twisted.inv

@@ -27,6 +27,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, eventAsText, globalLogPublisher
 
+# A test that fails shows why its exchanges went as they did.
+pytest_plugins = ["twistproxy.testing.pytestplugin"]
+
 # How long what seems left may take to go away: a few bare turns for connections that are closing, then
 # some ticks of the timer wheel and what a loaded machine needs.  In seconds, about 0.7 in all.
 TURNS = (0, 0, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

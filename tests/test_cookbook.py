@@ -238,6 +238,18 @@ async def test_answer(kitchen: Kitchen) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_prefix(kitchen: Kitchen) -> None:
+    """B2.6: an application below a prefix sees its own paths, and its redirects lead back to the public ones."""
+    app = kitchen.origin(status=302, fields=(("Location", "/users/1"),))
+    ask = kitchen.cook("prefix", app, kitchen.origin(b"other"))
+    redirect = await ask("/app/users")
+    assert redirect[b"location"] == b"/app/users/1"
+    assert (await ask("/page")).body == b"other"
+    assert [each.target for each in kitchen.received] == [b"/users", b"/page"]
+    assert kitchen.received[0][b"x-forwarded-prefix"] == b"/app"
+
+
+@pytest_twisted.ensureDeferred
 async def test_token(kitchen: Kitchen) -> None:
     """B2.2: the upstream gets the proxy's token and never the client's, whatever the client names in Connection."""
     ask = kitchen.cook("injecttoken", kitchen.origin(), token="t1")

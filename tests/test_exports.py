@@ -11,6 +11,7 @@ import pytest
 import twistproxy
 
 NAMES = [
+    "Explained",
     "Headers",
     "Limits",
     "PoolSettings",

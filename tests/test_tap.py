@@ -556,6 +556,30 @@ def test_earlySignals(handlers: None, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_explain(run: Any, origin: Origin, events: list[LogEvent]) -> None:
+    """B9: --explain tells in the log why each exchange went as it did; nothing of it without."""
+    await sent(run("--target", origin.target), origin)
+    assert [event for event in events if "explanation" in event] == []
+    await sent(run("--target", origin.target, "--explain"), origin, "Connection: X-Mine", "X-Mine: 1")
+    [event] = [event for event in events if "explanation" in event]
+    assert "  removed x-mine: named by Connection" in str(event["explanation"]).splitlines()
+    json.dumps(event["explanation"])
+
+
+@pytest.mark.parametrize(("network", "answered"), [("127.0.0.0/8", True), ("10.0.0.0/8", False)])
+@pytest_twisted.ensureDeferred
+async def test_explainToTrusted(run: Any, origin: Origin, network: str, answered: bool) -> None:
+    """B9: those of --trust may ask for an explanation, which no upstream gets to see; nobody else may."""
+    client = run("--target", origin.target, "--trust", network).client()
+    await client.send(b"GET /p HTTP/1.1\r\nHost: front.test\r\nX-Proxy-Explain: 1\r\n\r\n")
+    connection = await origin.acceptRequest()
+    assert b"explain" not in (await connection.head()).lower()
+    await connection.answer()
+    head = await client.upTo(b"\r\n\r\n")
+    assert (b"\r\nX-Proxy-Explain: director: forwarded to 127.0.0.1:" in head) is answered
+
+
+@pytest_twisted.ensureDeferred
 async def test_jsonLog(tmp_path: Path) -> None:
     """B10.4: twist --log-format json works: what the proxy logs can be written as JSON, and its fields can be read."""
     command = Command(tmp_path, "--demo", "--no-access-log", twist=("--log-format=json",))

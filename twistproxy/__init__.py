@@ -3,10 +3,11 @@ twistproxy: a reverse-proxy framework for Twisted.
 
 The names here are what most users need: L{ReverseProxy} and L{ProxySite} to build and serve a proxy,
 L{ReverseProxyResource} and L{StreamingRequest} to mount one in a C{twisted.web} site, L{Response} and L{Refused} for
-directors that answer themselves, L{Router} and L{chain} to compose, L{ProxySettings}, L{Timeouts}, L{Limits},
-L{PoolSettings} and L{TLSSettings} to tell it how.
+directors that answer themselves, L{Router} and L{chain} to compose, L{Explained} to see why an exchange went as it did,
+L{ProxySettings}, L{Timeouts}, L{Limits}, L{PoolSettings} and L{TLSSettings} to tell it how.
 """
 
+from twistproxy.core.explained import Explained
 from twistproxy.core.request import ProxyRequest
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
@@ -24,6 +25,7 @@ from twistproxy.upstreams import Target
 from twistproxy.web.streaming import StreamingRequest
 
 __all__ = [
+    "Explained",
     "Headers",
     "Limits",
     "PoolSettings",

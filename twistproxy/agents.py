@@ -71,3 +71,26 @@ class ProxyAgent(_agent.ProxyAgent):
         @param pool: the pool; a new one with the defaults of a careful operator if there is none.
         """
         super().__init__(ProxyConnectionPool(reactor) if pool is None else pool)
+
+    @classmethod
+    def default(
+        cls,
+        reactor: Any = None,
+        *,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        pool: PoolSettings | None = None,
+        tls: TLSSettings | None = None,
+    ) -> ProxyAgent:
+        """
+        The transport that a L{ReverseProxy<twistproxy.proxy.ReverseProxy>} makes itself if it is given none: to be
+        wrapped by one of your own, or shared by several proxies.
+
+        @param reactor: as for L{ProxyConnectionPool}.
+        @param timeouts: the limits of time.
+        @param limits: the bounds on what an upstream can make this hold.
+        @param pool: the bounds on connections, and on the line for one.
+        @param tls: how to speak TLS with upstreams; verified by default.
+        """
+        network = Network.of(reactor)
+        return cls(network, ProxyConnectionPool(network, timeouts=timeouts, limits=limits, settings=pool, tls=tls))

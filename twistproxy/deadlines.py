@@ -43,6 +43,13 @@ class Timed:
         """
         return ""
 
+    @property
+    def wheel(self) -> IWheelLike | None:
+        """
+        The wheel that holds it, for whoever looks at the timers; C{None} if it does not tell.
+        """
+        return None
+
     def timedOut(self) -> None:
         """
         Called once when the deadline has passed; it may schedule itself again.

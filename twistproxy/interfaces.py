@@ -126,11 +126,15 @@ class IResponder(Interface):
     Whatever can serve an exchange.
     """
 
-    def respond(exchange: Any) -> None:
+    def respond(exchange: Any) -> Any:
         """
         Take over C{exchange}: it will be answered, or aborted, exactly once.  Returns at once.
 
         @type exchange: L{Exchange<twistproxy.core.exchange.Exchange>}
+        @return: C{None}, and the answer may come at any time; it is the limit on the whole exchange that ends one that
+            never does.  Or a Deferred or a coroutine, by whose end it has answered: it is cancelled when the client
+            leaves, and one that ends without an answer, or fails, gets the client a 500.
+        @raise Exception: anything: the client gets a 500.
         """
 
 

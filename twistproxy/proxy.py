@@ -9,13 +9,23 @@ careful operator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 
-from twistproxy.agents import ProxyAgent, ProxyConnectionPool
+from twistproxy.agents import ProxyAgent
+from twistproxy.core.hooks import (
+    DirectorLike,
+    ErrorHandlerLike,
+    ModifierLike,
+    ObserverLike,
+    RequestFilterLike,
+    ResponderLike,
+    ResponseFilterLike,
+    TransportLike,
+)
 from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
@@ -28,6 +38,38 @@ from twistproxy.upstream.pool import PoolSettings
 from twistproxy.upstreams import Target
 
 
+class HookOptions(TypedDict, total=False):
+    """
+    Options that everything around a L{ReverseProxy} passes on to it, for type checkers.
+    """
+
+    settings: ProxySettings | None
+    pool: PoolSettings | None
+    tls: TLSSettings | None
+    modifyResponse: ModifierLike | None
+    errorHandler: ErrorHandlerLike | None
+    requestFilters: Sequence[RequestFilterLike]
+    responseFilters: Sequence[ResponseFilterLike]
+
+
+class ProxyOptions(HookOptions, total=False):
+    """
+    All of a L{ReverseProxy}'s options but its transport.
+    """
+
+    reactor: Any
+    timeouts: Timeouts | None
+    limits: Limits | None
+
+
+class TargetOptions(ProxyOptions, total=False):
+    """
+    All of them.
+    """
+
+    transport: TransportLike | None
+
+
 class ReverseProxy(ProxyFlow):
     """
     A reverse proxy: give it to a L{ProxySite} to serve with.
@@ -35,8 +77,8 @@ class ReverseProxy(ProxyFlow):
 
     def __init__(
         self,
-        director: Any,
-        transport: Any = None,
+        director: DirectorLike,
+        transport: TransportLike | None = None,
         *,
         reactor: Any = None,
         settings: ProxySettings | None = None,
@@ -44,15 +86,15 @@ class ReverseProxy(ProxyFlow):
         limits: Limits | None = None,
         pool: PoolSettings | None = None,
         tls: TLSSettings | None = None,
-        modifyResponse: Any = None,
-        errorHandler: Any = None,
-        requestFilters: Sequence[Any] = (),
-        responseFilters: Sequence[Any] = (),
+        modifyResponse: ModifierLike | None = None,
+        errorHandler: ErrorHandlerLike | None = None,
+        requestFilters: Sequence[RequestFilterLike] = (),
+        responseFilters: Sequence[ResponseFilterLike] = (),
     ) -> None:
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
         @param transport: an L{ITransport<twistproxy.interfaces.ITransport>}; by default a
-            L{ProxyAgent<twistproxy.agents.ProxyAgent>}, which keeps a pool of connections per target.
+            L{ProxyAgent.default<twistproxy.agents.ProxyAgent.default>}, which keeps a pool of connections per target.
         @param reactor: the reactor; the global one by default.
         @param settings: the policies.
         @param timeouts: the limits of time.
@@ -67,8 +109,7 @@ class ReverseProxy(ProxyFlow):
         network = Network.of(reactor)
         timeouts = timeouts or Timeouts()
         if transport is None:
-            connections = ProxyConnectionPool(network, timeouts=timeouts, limits=limits, settings=pool, tls=tls)
-            transport = ProxyAgent(network, connections)
+            transport = ProxyAgent.default(network, timeouts=timeouts, limits=limits, pool=pool, tls=tls)
         super().__init__(
             director,
             transport,
@@ -84,8 +125,13 @@ class ReverseProxy(ProxyFlow):
 
     @classmethod
     def to(
-        cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any
-    ) -> ReverseProxy:
+        cls,
+        target: Target | str,
+        *,
+        preserveHost: bool = False,
+        fence: bool = True,
+        **options: Unpack[TargetOptions],
+    ) -> Self:
         """
         A proxy for one target.
 
@@ -113,12 +159,12 @@ class ProxySite(_site.ProxySite):
 
     def __init__(
         self,
-        responder: Any,
+        responder: ResponderLike,
         *,
         reactor: Any = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
-        observers: Sequence[Any] = (),
+        observers: Sequence[ObserverLike] = (),
     ) -> None:
         """
         @param responder: an L{IResponder<twistproxy.interfaces.IResponder>} (a L{ReverseProxy}, say), or a callable.

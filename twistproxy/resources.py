@@ -6,16 +6,39 @@ C{ReverseProxyResource} with its default parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, Unpack
 
 from twisted.internet.defer import Deferred
 
+from twistproxy.core.hooks import DirectorLike, ObserverLike, TransportLike
+from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
-from twistproxy.proxy import ReverseProxy
+from twistproxy.proxy import HookOptions, ReverseProxy
 from twistproxy.upstreams import Target
 from twistproxy.web import resource as _resource
+
+
+class ResourceOptions(HookOptions, total=False):
+    """
+    What a L{ReverseProxyResource} passes on to its proxy.
+    """
+
+    timeouts: Timeouts | None
+
+
+class TargetOptions(ResourceOptions, total=False):
+    """
+    All of its options.
+    """
+
+    transport: TransportLike | None
+    reactor: Any
+    limits: Limits | None
+    observers: Sequence[ObserverLike]
+    mapBack: bool
+    forwardPrefix: bool
 
 
 class ReverseProxyResource(_resource.ReverseProxyResource):
@@ -28,15 +51,15 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
 
     def __init__(
         self,
-        director: Any,
-        transport: Any = None,
+        director: DirectorLike,
+        transport: TransportLike | None = None,
         *,
         reactor: Any = None,
         limits: Limits | None = None,
-        observers: Sequence[Any] = (),
+        observers: Sequence[ObserverLike] = (),
         mapBack: bool = True,
         forwardPrefix: bool = True,
-        **options: Any,
+        **options: Unpack[ResourceOptions],
     ) -> None:
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
@@ -64,8 +87,13 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
 
     @classmethod
     def to(
-        cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any
-    ) -> ReverseProxyResource:
+        cls,
+        target: Target | str,
+        *,
+        preserveHost: bool = False,
+        fence: bool = True,
+        **options: Unpack[TargetOptions],
+    ) -> Self:
         """
         A resource for one target.
 

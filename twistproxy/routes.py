@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any
+from copy import copy
+from typing import Any, Unpack
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.hooks import DirectorLike, TransportLike
+from twistproxy.core.mount import mapBack, takePrefix, withPrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.core.request import ProxyRequest
 from twistproxy.directors import TargetDirector
+from twistproxy.errors import ClientError
 from twistproxy.headers import TOKEN
 from twistproxy.interfaces import IDirector, IResponder
 from twistproxy.message import Request, Response
-from twistproxy.proxy import ReverseProxy
+from twistproxy.proxy import ProxyOptions, ReverseProxy
+from twistproxy.rules.pathmap import splitPrefix
 from twistproxy.upstreams import Target
 
 _isHost = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]").fullmatch
@@ -81,6 +86,9 @@ class Route:
     @ivar methods: the methods, or C{None} for any.
     @ivar fields: names of header fields and what they must be, C{None} for anything.
     @ivar branch: what serves it.
+    @ivar stripPrefix: whether C{branch} sees paths without C{prefix}.
+    @ivar forwardPrefix: whether upstreams are told of that.
+    @ivar mapBack: whether what they say of their own addresses is mapped.
     """
 
     def __init__(
@@ -90,6 +98,9 @@ class Route:
         prefix: str,
         methods: str | Iterable[str] | None,
         fields: Mapping[str, str | bytes | None],
+        stripPrefix: bool = False,
+        forwardPrefix: bool = True,
+        mapBack: bool = True,
     ) -> None:
         """
         @raise ValueError: if one of the conditions can never be met.
@@ -104,6 +115,11 @@ class Route:
         self.prefix = comparable(prefix.encode("utf-8")).rstrip(b"/")
         self.methods = None if named is None else frozenset(map(_bytes, named))
         self.fields = [(_bytes(name), None if value is None else _bytes(value)) for name, value in fields.items()]
+        self.stripPrefix = stripPrefix
+        self.forwardPrefix = forwardPrefix
+        self.mapBack = mapBack
+        if stripPrefix and not self.prefix:
+            raise ValueError("stripPrefix needs a path to take off")
         if any(TOKEN.fullmatch(name) is None for name in [*(self.methods or ()), *(name for name, _ in self.fields)]):
             raise ValueError(f"a method or a header field of {self!r} is no token")
 
@@ -122,6 +138,19 @@ class Route:
                 return False
         return True
 
+    def enter(self, request: Request) -> tuple[Request, bytes]:
+        """
+        @return: a request as the branch is to see it, and the prefix that was taken off, as the client wrote it.
+        @raise ClientError: if the path is written so that no prefix can be taken off it: C{/x/../api/y} and C{//api/y}
+            are below C{/api}, and do not begin with it.
+        """
+        inner = copy(request)
+        prefix = takePrefix(inner, self.prefix.count(b"/"), self.forwardPrefix)
+        whole = (self.prefix + comparable(inner.path)).rstrip(b"/")
+        if comparable(prefix) != self.prefix or whole != comparable(request.path).rstrip(b"/"):
+            raise ClientError(f"a path from which the prefix {self.prefix.decode('latin-1')} cannot be taken")
+        return inner, prefix
+
 
 @implementer(IResponder, IDirector)
 class Router:
@@ -132,12 +161,12 @@ class Router:
     directors it is also a director, for a L{ReverseProxy<twistproxy.proxy.ReverseProxy>} or for L{chain}.
     """
 
-    def __init__(self, transport: Any = None, **options: Any) -> None:
+    def __init__(self, transport: TransportLike | None = None, **options: Unpack[ProxyOptions]) -> None:
         """
         @param transport: carries the requests of those branches that are directors.
         @param options: for the L{ReverseProxy<twistproxy.proxy.ReverseProxy>}s around these.
         """
-        self._transport = transport
+        self._transport: Any = transport
         self._options = options
         self._proxies: dict[int, ReverseProxy] = {}
         # host (b"*.name" or None too), then prefix, then routes, best first
@@ -147,12 +176,15 @@ class Router:
 
     def add(
         self,
-        branch: Any,
+        branch: Target | str | Response | IResponder | DirectorLike,
         *,
         host: str | None = None,
         path: str = "",
         method: str | Iterable[str] | None = None,
         headers: Mapping[str, str | bytes | None] | None = None,
+        stripPrefix: bool = False,
+        forwardPrefix: bool = True,
+        mapBack: bool = True,
     ) -> Router:
         """
         Add a route.  A request must meet all of its conditions.
@@ -165,15 +197,22 @@ class Router:
         @param method: one method or several.
         @param headers: names of fields that must be there, with the value that one of their lines must have, or
             C{None} for any.
+        @param stripPrefix: let the branch see paths without C{path}, as if it had a site of its own.  By default it
+            sees them whole.  The other two matter only then.
+        @param forwardPrefix: tell upstreams by C{X-Forwarded-Prefix}.
+        @param mapBack: map C{Location}, C{Content-Location}, C{Refresh} and C{Set-Cookie} of upstreams to the public
+            address; to be switched off for upstreams that go by C{X-Forwarded-Prefix} themselves.
         @return: the router itself.
         @raise ValueError: if a condition makes no sense.
         @raise TypeError: if C{branch} is nothing of these.
         """
         if isinstance(branch, (Target, str)):
             branch = TargetDirector(branch)
-        if not (isinstance(branch, Response) or IResponder.providedBy(branch)):
+        if IResponder.providedBy(branch):
+            hookOf(branch, IResponder, "respond")
+        elif not isinstance(branch, Response):
             hookOf(branch, IDirector, "direct")
-        route = Route(branch, host, path, method, headers or {})
+        route = Route(branch, host, path, method, headers or {}, stripPrefix, forwardPrefix, mapBack)
         routes = self._hosts.setdefault(route.host, {}).setdefault(route.prefix, [])
         routes.append(route)
         # stable: what was added first stays first
@@ -228,12 +267,33 @@ class Router:
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
         route = self.match(exchange.request)
-        if exchange.request.fault is not None or route is None or isinstance(route.branch, Response):
+        ours = exchange.request.fault is not None or route is None or isinstance(route.branch, Response)
+        if route is not None and route.stripPrefix and not ours:
+            ours = not self._enter(route, exchange)
+        if route is None or ours:
             self._proxyOf(self).respond(exchange)
         elif IResponder.providedBy(route.branch):
             route.branch.respond(exchange)
         else:
             self._proxyOf(route.branch).respond(exchange)
+
+    def _enter(self, route: Route, exchange: Exchange) -> bool:
+        """
+        Take a route's prefix off an exchange's request.
+
+        @return: whether that was possible; otherwise the request is one to be refused.
+        """
+        publicPath = exchange.request.path
+        try:
+            # not in place: a connection may go by this request when the next one comes
+            exchange.request, prefix = route.enter(exchange.request)
+        except ClientError as fault:
+            exchange.request = copy(exchange.request)
+            exchange.request.fault = fault
+            return False
+        if route.mapBack:
+            mapBack(exchange, prefix, publicPath)
+        return True
 
     def _proxyOf(self, director: Any) -> ReverseProxy:
         """
@@ -258,11 +318,29 @@ class Router:
         branch = route.branch
         if isinstance(branch, Response):
             return branch
+        if route.stripPrefix:
+            return self._directBelow(route, request)
+        return self._ask(branch, request)
+
+    def _ask(self, branch: Any, request: ProxyRequest) -> Any:
         if IDirector.providedBy(branch):
             return branch.direct(request)
         if IResponder.providedBy(branch):
             raise TypeError(f"{branch!r} is a responder; give the router itself to the site")
         return branch(request)
+
+    def _directBelow(self, route: Route, request: ProxyRequest) -> Any:
+        """
+        Let a branch direct a request from which its prefix was taken.
+        """
+        inbound, outbound = request.inbound, request.outbound
+        inner, prefix = route.enter(inbound)
+        _, outbound.target = splitPrefix(outbound.target, route.prefix.count(b"/"))
+        if route.forwardPrefix:
+            outbound.ownLines()[:] = withPrefix(outbound.lines, prefix, inbound.lines)
+        if route.mapBack:
+            mapBack(request.exchange, prefix, inbound.path)
+        return self._ask(route.branch, request.withInbound(inner))
 
     def close(self) -> None:
         """
@@ -280,7 +358,7 @@ class DirectorChain:
     @ivar directors: the directors.
     """
 
-    def __init__(self, directors: Iterable[Any]) -> None:
+    def __init__(self, directors: Iterable[DirectorLike]) -> None:
         self.directors = tuple(directors)
         self._directs = [hookOf(director, IDirector, "direct") for director in self.directors]
 
@@ -307,7 +385,7 @@ class DirectorChain:
         return answer
 
 
-def chain(*directors: Any) -> DirectorChain:
+def chain(*directors: DirectorLike) -> DirectorChain:
     """
     Several directors as one: each sees what those before it have made of the request.  The first that returns a
     response, or raises, is the last.

@@ -19,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistproxy.core.explained import Explained
 from twistproxy.deadlines import Timeouts
 from twistproxy.demo import demoSite
 from twistproxy.directors import TargetDirector
@@ -55,6 +56,7 @@ class ServiceParts:
     @ivar grace: how long running exchanges may take when the service stops, in seconds.
     @ivar access: the access log, if there is one.
     @ivar tls: how targets are spoken to over TLS.
+    @ivar explain: whether every exchange is explained in the log; trusted proxies of C{proxy} may ask in any case.
     @ivar demo: whether to serve the demo origin and send all requests there.
     """
 
@@ -68,6 +70,7 @@ class ServiceParts:
     access: AccessLog | None = None
     tls: TLSSettings | None = None
     demo: bool = False
+    explain: bool = False
 
 
 class ProxyService(Service):
@@ -87,8 +90,12 @@ class ProxyService(Service):
         observers: list[Any] = [self.counters]
         if parts.access is not None:
             observers.append(parts.access)
+        responder: Any = parts.proxy
+        trusted = parts.proxy.settings.trustedProxies
+        if parts.explain or trusted:
+            responder = Explained(responder, always=parts.explain, trusted=trusted)
         self.site = ProxySite(
-            parts.proxy,
+            responder,
             reactor=parts.network,
             limits=parts.limits,
             timeouts=parts.timeouts,

@@ -107,6 +107,7 @@ twist revproxy --demo
         ["no-fence", None, "Let dot segments climb out of a target's base path."],
         ["allow-trace", None, "Forward TRACE requests."],
         ["no-access-log", None, "Write no access log."],
+        ["explain", None, "Log why each exchange went as it did; those of --trust may also ask for one."],
         ["stock-transports", None, "Use Twisted's own transports even where the faster ones are available."],
     ]
 
@@ -350,6 +351,7 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
         access=_accessLog(options, reactor),
         tls=tls,
         demo=bool(options["demo"]),
+        explain=bool(options["explain"]),
     )
 
 

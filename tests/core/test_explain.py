@@ -11,8 +11,11 @@ import pytest
 
 from tests.support.flow import Bench, request, upstreamResponse
 from twistproxy.core.settings import ProxySettings
+from twistproxy.deadlines import Timeouts
 from twistproxy.errors import Refused, Stage, UpstreamTimeout
 from twistproxy.message import Response
+from twistproxy.testing import MemoryProxy
+from twistproxy.upstream.pool import PoolSettings
 
 HEAD = (
     b"GET /p?q HTTP/1.1\r\nHost: front.test\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 10.0.0.1\r\n"
@@ -65,10 +68,11 @@ def test_text() -> None:
     exchange = Bench(answering, director).start(request(HEAD))
     text = str(exchange.explain()).splitlines()
     requestID = exchange.record.requestID.decode()
-    assert text[:4] == [
+    assert text[:5] == [
         f"GET /p?q for front.test from 192.0.2.1 [{requestID}]",
         "  director: forwarded to origin.test:80",
         "  upstream: origin.test:80, tries: 1",
+        "  sent: GET /base/p?q with Host origin.test",
         "  removed host: written anew by the host policy; RFC 9112 3.2",
     ]
     assert text[-4:] == [
@@ -130,7 +134,64 @@ def test_notDecidedYet() -> None:
 
     exchange = Bench(director=waiting).start(request(HEAD))
     assert exchange.explain().facts["director"] == "has not decided yet"
+    assert exchange.explain().facts["sent"] is None
     exchange.clientLeft()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_otherQuery(running: bool) -> None:
+    """A query that is not the client's may hold a key of the operator's, and is not told."""
+    bench = Bench(director=lambda asked: asked.setTarget("http://origin.test/base?key=hidden"))
+    exchange = bench.start(request(HEAD))
+    if not running:
+        exchange.clientLeft()
+    assert exchange.explain()["sent"] == {"method": "GET", "target": "/base/p?...", "host": "origin.test"}
+
+
+def test_visible() -> None:
+    """What a client sent cannot break a line of the text, or steer the terminal that shows it."""
+    made = request(b"GET /\x9b2J\x85x HTTP/1.1\r\nHost: front.test")
+    exchange = Bench(answering).start(made)
+    assert str(exchange.explain()).splitlines()[0].startswith("GET /\\x9b2J\\x85x for front.test")
+
+
+def test_timers() -> None:
+    """B9: the limits of time that run are told, the next one first; none run when it is over."""
+    bench = Bench(timeouts=Timeouts(exchange=20.0))
+    exchange = bench.start(request(HEAD))
+    assert [(each["limit"], each["side"]) for each in exchange.explain()["timers"]] == [("exchange", "exchange")]
+    assert exchange.explain()["timers"][0]["seconds"] == pytest.approx(20.1)
+    assert "  timers: exchange in 20.1 s" in str(exchange.explain()).splitlines()
+    bench.clock.pump([0.1] * 50)
+    assert exchange.explain()["timers"][0]["seconds"] == pytest.approx(15.1, abs=0.2)
+    exchange.clientLeft()
+    assert exchange.explain()["timers"] == []
+
+
+def test_timersOfWires() -> None:
+    """B9: those of connections are among them: in the line, connecting, waiting for a response, in its body."""
+
+    def limits() -> list[Any]:
+        (exchange,) = proxy.exchanges
+        return [(each["side"], each["limit"]) for each in exchange.explain()["timers"]]
+
+    options = {"pool": PoolSettings(maxConnections=1), "timeouts": Timeouts(exchange=None)}
+    with MemoryProxy(**options) as proxy:
+        upstream = proxy.addUpstream(answer=None)
+        upstream.holding = True
+        client = proxy.client()
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert limits() == [("upstream", "connect")]
+        upstream.holding = False
+        proxy.run()
+        assert limits() == [("upstream", "responseHead")]
+        upstream.connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        assert limits() == [("upstream", "responseBody")]
+        upstream.connection.send(b"b")
+        assert client.response.body == b"ab"
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+        assert limits() == [("downstream", "requestBody")]
+        client.connection.sendReset()
 
 
 def test_timeout() -> None:

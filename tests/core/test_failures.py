@@ -528,13 +528,13 @@ def alive(bench: Bench, start: Callable[[Bench], Any]) -> list[Any]:
         gc.enable()
 
 
-def test_noGarbage() -> None:
+def test_noGarbage(unwitnessed: None) -> None:
     """An ordinary exchange leaves nothing to the collector: it is in no cycle of objects."""
     bench = Bench(lambda outbound, receiver: receiver.responseReceived(upstreamResponse()))
     assert alive(bench, lambda bench: bench.start()) == []
 
 
-def test_noGarbageOfUploads() -> None:
+def test_noGarbageOfUploads(unwitnessed: None) -> None:
     """Nor does an upload."""
 
     def script(outbound: Any, receiver: Any) -> None:
@@ -550,7 +550,7 @@ def test_noGarbageOfUploads() -> None:
     assert alive(Bench(script), start) == []
 
 
-def test_noGarbageOfFailures() -> None:
+def test_noGarbageOfFailures(unwitnessed: None) -> None:
     """Nor does a failure: an upstream that is down is no reason to fill the memory between two collections."""
 
     def script(outbound: Any, receiver: Any) -> None:
@@ -559,7 +559,7 @@ def test_noGarbageOfFailures() -> None:
     assert alive(Bench(script), lambda bench: bench.start()) == []
 
 
-def test_noGarbageOfLeaving() -> None:
+def test_noGarbageOfLeaving(unwitnessed: None) -> None:
     """Nor does a client that leaves."""
 
     def start(bench: Bench) -> Any:

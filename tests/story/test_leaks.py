@@ -73,7 +73,7 @@ class Tally(Counter[str]):
 
 
 @pytest_twisted.ensureDeferred
-async def test_twentyThousandExchanges(serve: Any) -> None:
+async def test_twentyThousandExchanges(unwitnessed: None, serve: Any) -> None:
     """B3.6, B7.1: every exchange settles once, and nothing of it stays: no memory, no descriptor, no exchange."""
     tally = Tally()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
@@ -94,7 +94,7 @@ async def test_twentyThousandExchanges(serve: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest_twisted.ensureDeferred
-async def test_everythingWaits(serve: Any, warmReactor: Any, tmp_path: Path, scheme: str) -> None:
+async def test_everythingWaits(unwitnessed: None, serve: Any, warmReactor: Any, tmp_path: Path, scheme: str) -> None:
     """B3, B7.1: the same where hooks wait in every way, filters are at work, and connections are few; also over TLS."""
     tally, drawn = Tally(), random.Random(3)
     files: tuple[object, ...] = ()
@@ -155,7 +155,7 @@ def ours(garbage: list[Any]) -> Counter[str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_noCyclicGarbage(serve: Any, webServer: Any, origin: Any) -> None:
+async def test_noCyclicGarbage(unwitnessed: None, serve: Any, webServer: Any, origin: Any) -> None:
     """B7.4: an exchange and its connections go away by themselves, without the garbage collector; so does a tunnel."""
 
     def answer(request: Message) -> Any:

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from tests.net.peers import turn, until
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.interposed import beneath
 from twistproxy.interfaces import IBody, IDownstream
 from twistproxy.message import Response
 from twistproxy.web.downstream import SiteDownstream
@@ -411,7 +412,7 @@ async def test_closeAndCut(mount: Mount) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_hundreds(mount: Mount, under: Any, warmReactor: Any) -> None:
+async def test_hundreds(mount: Mount, under: Any, warmReactor: Any, unwitnessed: None) -> None:
     """Resources come and go by the hundred; a dropped one leaves nothing."""
     import gc
     import weakref
@@ -479,7 +480,7 @@ class TestInMemory:
         """A cookie that the site's session sets does not take the place of the upstream's."""
 
         def respond(exchange: Exchange) -> None:
-            exchange._downstream._request.addCookie(b"session", b"1")
+            beneath(exchange._downstream)._request.addCookie(b"session", b"1")
             exchange.answer(Response(200, {"Set-Cookie": "mine=2"}))
 
         channel, _ = self.render(respond)

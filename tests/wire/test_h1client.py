@@ -411,6 +411,7 @@ def test_lateBody(upstream: Upstream) -> None:
     ],
     ids=["good", "short", "nonsense", "broken chunks", "nothing"],
 )
+@pytest.mark.usefixtures("unwitnessed")
 def test_nothingIsKept(response: bytes) -> None:
     """DESIGN 5: whatever became of it, an exchange and its connections are freed without the garbage collector."""
     world = World()

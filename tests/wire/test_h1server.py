@@ -457,6 +457,7 @@ def test_answerToNobody(server: Server) -> None:
 # -- what is left
 
 
+@pytest.mark.usefixtures("unwitnessed")
 def test_nothingIsKept(server: Server) -> None:
     """DESIGN 5: an exchange that is over, and a connection that is closed, are freed without the garbage collector."""
     client = server.client()
@@ -474,6 +475,7 @@ def test_nothingIsKept(server: Server) -> None:
 
 
 @pytest.mark.parametrize("message", [get(b"/1"), post(5, body=b"hello"), b"nonsense\r\n\r\n", b"nonsense\r\n"])
+@pytest.mark.usefixtures("unwitnessed")
 def test_nothingIsKeptOfProxy(message: bytes) -> None:
     """DESIGN 5: the same through the whole proxy, both connections included."""
     world = World()
@@ -496,6 +498,7 @@ def test_nothingIsKeptOfProxy(message: bytes) -> None:
         gc.enable()
 
 
+@pytest.mark.usefixtures("unwitnessed")
 def test_idleConnectionHoldsNoBody(server: Server) -> None:
     """DESIGN 6: a connection that waits for its next request does not hold the body of the last."""
     client = server.client()

@@ -56,6 +56,8 @@ _NOT_A_DIRECTORS = tuple(
     if kind in (HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, UPGRADE, TE, HOP)
 )
 
+_OF_BODIES = ("pauseProducing", "resumeProducing", "stopProducing")
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -247,10 +249,15 @@ def dateLine(now: float) -> bytes:
 
 def _checkBody(body: Any) -> None:
     """
-    @raise TypeError: if that is no body.
+    @raise TypeError: if that is no body, or only half of one.
     """
-    if type(body) is not bytes and not (hasattr(body, "deliver") and hasattr(body, "length")):
+    if type(body) is bytes:
+        return
+    if not (hasattr(body, "deliver") and hasattr(body, "length")):
         raise TypeError(f"a body is bytes or an IBody, not {type(body).__name__}")
+    for method in _OF_BODIES:
+        if not hasattr(body, method):
+            raise TypeError(f"a body is an IBody, and {type(body).__name__} has no {method}()")
 
 
 def checkResponse(response: Any, least: int = 200) -> None:

@@ -22,20 +22,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.core.explain import Explanation
+from twistproxy.core.responders import acceptable, awaitResponder, bodyBroke, hookFailed, nameOf, taken, unanswered
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
 from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.core.wholetime import WholeTime
 from twistproxy.deadlines import IWheelLike
-from twistproxy.errors import (
-    ClientLeft,
-    CutOff,
-    HookFailed,
-    MalformedMessage,
-    ProxyError,
-    Sent,
-    Side,
-    Stage,
-)
+from twistproxy.errors import ClientLeft, CutOff, HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
 from twistproxy.message import OutboundRequest, Request, Response
@@ -129,16 +121,23 @@ class Exchange:
         """
         Give the exchange to its responder.
         """
+        respond = self._context.respond
         try:
-            self._context.respond(self)
+            given: Any = respond(self)
+            if given is not None:
+                awaitResponder(self, respond, given)
         except Exception:
-            self._log.failure("the responder failed on {exchange}", exchange=self)
+            name = nameOf(respond)
+            self._log.failure("the responder {responder} failed on {exchange}", responder=name, exchange=self)
             self._lastResort()
 
     def run(self, flow: Flow) -> None:
         """
         Drive a flow to its end, through every wait; the exchange settles when it returns.
         """
+        if self._flow is not None or self.settled:
+            taken(self, flow)
+            return
         self._flow = flow
         self._resume(None, None)
 
@@ -177,7 +176,7 @@ class Exchange:
         finally:
             self._running = False
 
-    def _lastResort(self) -> None:
+    def _lastResort(self, answer: Response | None = None) -> None:
         """
         Something failed that must not: an answer if there was none, and an end in any case.
         """
@@ -189,9 +188,8 @@ class Exchange:
         self._cancelWaiting()
         try:
             if self.responseSide is _NOTHING:
-                self.sendAtOnce(
-                    Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"500 Internal Server Error\n")
-                )
+                plain = {"Content-Type": "text/plain; charset=utf-8"}
+                self.sendAtOnce(answer or Response(500, plain, b"500 Internal Server Error\n"))
             else:
                 self.cut()
         except Exception:
@@ -290,6 +288,10 @@ class Exchange:
 
         @param ticks: of C{wheel}, from now.
         """
+        if self.settled:
+            return
+        if self._limit is not None:
+            self._limit.cancel()
         self._limit = WholeTime(self.broken, self.stage, self._sent, wheel)
         wheel.schedule(self._limit, ticks)
 
@@ -347,6 +349,8 @@ class Exchange:
                 self.record.error = error
                 self.record.status = error.status
                 self.settle()
+        elif self._flow is None and not self._running:
+            unanswered(self, error)
         self._resume(None, error)
 
     # -- IRoundTripReceiver
@@ -387,17 +391,15 @@ class Exchange:
 
         @param response: the response; its body may still be coming.  Nothing happens if the client has left meanwhile.
         """
-        body: Any = response.body
-        if not self.settled:
+        if acceptable(self, response):
             self.run(self._answering(response))
-        elif type(body) is not bytes:
-            body.stopProducing()
 
     def _answering(self, response: Response) -> Flow:
         try:
             yield from self.deliver(response)
         except ProxyError as error:
             self.record.error = error
+            bodyBroke(self, error)
             self.cut()
 
     def deliver(self, response: Response) -> Flow:
@@ -419,7 +421,12 @@ class Exchange:
         self.record.responseBytes = len(content)
         self._body = body
         self._downstream.sendHead(response, length, content, False)
-        body.deliver(self)
+        try:
+            body.deliver(self)
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise hookFailed(f"response body {nameOf(body)}", error) from error
         yield
 
     def _raiseEarly(self) -> None:
@@ -527,7 +534,8 @@ class Exchange:
                 else:
                     self.within(observer, record)
             except Exception:
-                self._log.failure("an observer failed on {exchange}", exchange=self)
+                name = nameOf(observer)
+                self._log.failure("the observer {observer} failed on {exchange}", observer=name, exchange=self)
         if record.error is not None:
             # Its traceback holds the frames that it went through, and these hold the exchange and its connections:
             # without this nothing of them would be freed before the garbage collector comes.
@@ -560,19 +568,19 @@ class Exchange:
             try:
                 self._downstream.write(data)
             except MalformedMessage as fault:
-                self.broken(HookFailed("response body", fault.reason, Sent.ALL))
+                self.broken(HookFailed(f"response body {nameOf(self._body)}", fault.reason, Sent.ALL))
 
     def finish(self, trailers: list[bytes]) -> None:
         """
         The response's body is complete.
         """
-        self._body = None
+        body, self._body = self._body, None
         if self.responseSide is not _STREAMING:
             return
         try:
             self._downstream.finish(trailers)
         except MalformedMessage as fault:
-            self.broken(HookFailed("response body", fault.reason, Sent.ALL))
+            self.broken(HookFailed(f"response body {nameOf(body)}", fault.reason, Sent.ALL))
             return
         self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SENT]
         self._resume(None, None)
@@ -581,14 +589,5 @@ class Exchange:
         """
         The response's body has broken off.
         """
-        self._body = None
-        self.broken(error if isinstance(error, ProxyError) else _wrap("response body", error))
-
-
-def _wrap(hook: str, error: Exception) -> ProxyError:
-    """
-    @return: what user code failed with, as a failure of an exchange.
-    """
-    wrapped = HookFailed(hook, f"{type(error).__name__}: {error}", Sent.ALL)
-    wrapped.__cause__ = error
-    return wrapped
+        body, self._body = self._body, None
+        self.broken(error if isinstance(error, ProxyError) else hookFailed(f"response body {nameOf(body)}", error))

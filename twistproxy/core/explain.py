@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
+from twistproxy.core.interposed import beneath
+from twistproxy.deadlines import NEVER, Timed
 from twistproxy.errors import HookFailed, ProxyError, Refused
 from twistproxy.headers import lineName, membersOf
 from twistproxy.rules.fields import CONNECTION, WHY
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from twistproxy.core.exchange import Exchange
 
 
-@attrs.frozen
-class Explanation:
+class Explanation(dict[str, Any]):
     """
-    What is known of one exchange; C{str()} makes it readable.
+    What is known of one exchange, fit for JSON; C{str()} makes it readable.
 
-    @ivar facts: the same as data, fit for JSON: C{request}, C{director}, C{upstream}, C{removed}, C{added}, C{changed},
-        C{seconds}, C{bytes} and C{outcome}.
+    The keys are C{request}, C{director}, C{upstream}, C{sent} (the request line and the Host that went upstream, or
+    C{None}), C{removed}, C{added}, C{changed}, C{seconds}, C{timers} (the limits of time that run, and when they are
+    over), C{bytes} and C{outcome}.
     """
 
-    facts: dict[str, Any]
+    @property
+    def facts(self) -> dict[str, Any]:
+        """
+        The same as a plain dictionary.
+        """
+        return dict(self)
 
     @classmethod
     def of(cls, exchange: Exchange) -> Explanation:
@@ -37,6 +42,7 @@ class Explanation:
         @param exchange: an exchange, at any moment of its life.
         """
         request, record = exchange.request, exchange.record
+        went = _went(exchange)
         facts: dict[str, Any] = {
             "request": {
                 "method": _text(record.method),
@@ -48,7 +54,8 @@ class Explanation:
             },
             "director": _decision(exchange),
             "upstream": {"name": record.upstream, "tries": record.tries, "reused": record.reused},
-            **_differences(request.lines, _went(exchange), _named(request.fields)),
+            "sent": _sent(went, request.query) if record.upstream else None,
+            **_differences(request.lines, went and went[3], _named(request.fields)),
             "seconds": {
                 "direct": record.directSeconds,
                 "connect": record.connectSeconds,
@@ -56,6 +63,7 @@ class Explanation:
                 "body": record.bodySeconds if exchange.settled else 0.0,
                 "total": (record.ended if exchange.settled else record.clock()) - record.started,
             },
+            "timers": [] if exchange.settled else _timers(exchange),
             "bytes": {"request": record.requestBytes, "response": record.responseBytes},
             "outcome": {
                 "settled": exchange.settled,
@@ -69,11 +77,14 @@ class Explanation:
         return cls(facts)
 
     def __str__(self) -> str:
-        facts = self.facts
-        request, upstream, outcome, error = (
-            *(facts[name] for name in ("request", "upstream", "outcome")),
-            facts["outcome"]["error"],
-        )
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """
+        @return: the lines of the text.  Nothing in them can break a line or steer a terminal, whatever came in.
+        """
+        facts, error = self, self["outcome"]["error"]
+        request, upstream, sent, outcome = (facts[name] for name in ("request", "upstream", "sent", "outcome"))
         lines = [
             f"{request['method']} {request['target']} for {request['host']} from {request['client']} [{request['id']}]",
             f"  director: {facts['director']}",
@@ -81,10 +92,15 @@ class Explanation:
         if upstream["name"]:
             reused = ", over a kept connection" if upstream["reused"] else ""
             lines.append(f"  upstream: {upstream['name']}, tries: {upstream['tries']}{reused}")
+        if sent is not None:
+            lines.append(f"  sent: {sent['method']} {sent['target']} with Host {sent['host'] or 'none'}")
         lines += [f"  removed {each['name']}: {each['why']}" for each in facts["removed"]]
         lines += [f"  {word}: {', '.join(facts[word])}" for word in ("added", "changed") if facts[word]]
         times = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in facts["seconds"].items() if seconds)
         lines.append(f"  time: {times or 'none'}")
+        timers = ", ".join(f"{each['limit'] or 'a timer'} in {each['seconds']:.1f} s" for each in facts["timers"])
+        if timers:
+            lines.append(f"  timers: {timers}")
         lines.append(f"  body bytes: {facts['bytes']['request']} from the client, {facts['bytes']['response']} to it")
         state = "settled" if outcome["settled"] else f"{outcome['request']}/{outcome['response']}"
         lines.append(f"  outcome: {state}, status {outcome['status'] or 'none yet'}")
@@ -92,18 +108,59 @@ class Explanation:
             limit = f", limit '{error['timeout']}'" if error["timeout"] else ""
             where = f"{error['side']}/{error['stage']}, {error['sent']} sent{limit}"
             lines.append(f"  failed: {error['reason']} ({where})")
-        return "\n".join(lines)
+        return [_visible(line) for line in lines]
 
 
 def _text(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-def _went(exchange: Exchange) -> list[bytes] | None:
+def _visible(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _went(exchange: Exchange) -> tuple[bytes, bytes, bytes, list[bytes]] | None:
     """
-    @return: the header lines of the outbound request, C{None} if there never was one.
+    @return: method, target, host and header lines of the outbound request, C{None} if there never was one.
     """
-    return None if exchange.outbound is None else exchange.outbound.lines
+    outbound = exchange.outbound
+    return None if outbound is None else (outbound.method, outbound.target, outbound.host, outbound.lines)
+
+
+def _sent(went: tuple[bytes, bytes, bytes, list[bytes]] | None, asked: bytes) -> dict[str, str] | None:
+    """
+    @param asked: the query that the client sent; another one may hold a key of the operator's, and is not told.
+    @return: what of a request stands in its first lines.
+    """
+    if went is None:
+        return None
+    method, target, host, _ = went
+    path, mark, query = target.partition(b"?")
+    target = path + mark + (query if query == asked else b"...")
+    return {"method": _text(method), "target": _text(target), "host": _text(host)}
+
+
+def _timers(exchange: Exchange) -> list[dict[str, Any]]:
+    """
+    @return: the limits of time that run, the next one first.
+    """
+    outbound = exchange.outbound
+    found = {
+        "exchange": exchange._limit,
+        "tunnel": exchange._tunnel,
+        "upstream": None if outbound is None else outbound.carrier,
+        "downstream": beneath(exchange._downstream),
+    }
+    timers = []
+    for side, timed in found.items():
+        wheel = timed.wheel if isinstance(timed, Timed) else None
+        if wheel is None or timed.deadline >= NEVER:
+            continue
+        # a connection with nothing to write is only looked at when this one is over
+        if timed.limitName != "write" or getattr(getattr(timed, "transport", None), "unsentBytes", 1):
+            seconds = max(0, timed.deadline - wheel.now) / wheel.ticks(1.0)
+            timers.append({"limit": timed.limitName, "side": side, "seconds": seconds})
+    return sorted(timers, key=lambda each: each["seconds"])
 
 
 def _decision(exchange: Exchange) -> str:

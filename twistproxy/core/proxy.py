@@ -43,6 +43,7 @@ from twistproxy.core.flush import CoalescedBody, mayCoalesce
 from twistproxy.core.generated import GeneratedBody, isGenerator
 from twistproxy.core.pump import FilteredBody, RequestBody
 from twistproxy.core.request import ProxyRequest
+from twistproxy.core.responders import nameOf
 from twistproxy.core.settings import ProxySettings
 from twistproxy.core.states import ResponseSide
 from twistproxy.core.transports import CallbackTransport
@@ -65,10 +66,13 @@ def hookOf(given: Any, interface: Any, method: str) -> Any:
     """
     @param given: an object that provides C{interface}, or a callable that does what its one method does.
     @return: that method.
-    @raise TypeError: if it is neither.
+    @raise TypeError: if it is neither, or does not have that method.
     """
     if interface.providedBy(given):
-        return getattr(given, method)
+        hook = getattr(given, method, None)
+        if not callable(hook):
+            raise TypeError(f"{given!r} says that it provides {interface.__name__}, and has no {method}()")
+        return hook
     if callable(given):
         return given
     raise TypeError(f"{given!r} neither provides {interface.__name__} nor is callable")
@@ -125,9 +129,8 @@ class ProxyFlow:
         self._trusts = settings.trustedProxies != ()
         self.transport = transport
         self.useDirector(director)
-        self._begin = (
-            transport.begin if ICallbackTransport.providedBy(transport) else CallbackTransport(transport).begin
-        )
+        native = ICallbackTransport.providedBy(transport)
+        self._begin = hookOf(transport if native else CallbackTransport(transport), ICallbackTransport, "begin")
         self._modify = None if modifyResponse is None else hookOf(modifyResponse, IResponseModifier, "modifyResponse")
         self._handleError = None if errorHandler is None else hookOf(errorHandler, IErrorHandler, "handleError")
         self._requestFilters = [bodyFilter(given) for given in requestFilters]
@@ -220,8 +223,7 @@ class ProxyFlow:
         # (12): the exchange settles when this returns
 
     def _hookFailed(self, name: str, hook: Any, error: Exception) -> HookFailed:
-        sort = getattr(hook, "__qualname__", None) or type(hook).__qualname__
-        return HookFailed(f"{name} {sort}", f"{type(error).__name__}: {error}")
+        return HookFailed(f"{name} {nameOf(hook)}", f"{type(error).__name__}: {error}")
 
     # -- step 5
 
@@ -318,7 +320,8 @@ class ProxyFlow:
                 record.status = 499
                 return None
             except Exception:
-                self._log.failure("the error handler failed on {exchange}", exchange=exchange)
+                name = nameOf(self._handleError)
+                self._log.failure("the error handler {name} failed on {exchange}", name=name, exchange=exchange)
                 response = Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"500 Internal Server Error\n")
         if response is None:
             response = errorResponse(error, exchange.request, record.requestID)

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.body import BytesBody
+from twistproxy.core.responders import nameOf
 from twistproxy.core.states import Event
 from twistproxy.errors import ClientError, HookFailed, Sent, Stage
 from twistproxy.headers import checkLines
@@ -116,7 +117,7 @@ class FilteredBody:
     @ivar length: C{None}.
     """
 
-    __slots__ = ("_consumer", "_filter", "_source", "_within", "length")
+    __slots__ = ("_consumer", "_filter", "_name", "_source", "_within", "length")
 
     def __init__(self, source: Any, filterBody: Any, message: Any, within: Callable[..., Any] = directly) -> None:
         """
@@ -130,6 +131,7 @@ class FilteredBody:
         self._consumer: Any = None
         self.length: int | None = None
         self._within = within
+        self._name = f"body filter {nameOf(filterBody)}"
         self._filter = within(filterBody, self, message)
         if not (hasattr(self._filter, "write") and hasattr(self._filter, "finish")):
             raise TypeError(f"it returned {self._filter!r}, not an IBodyConsumer")
@@ -142,7 +144,7 @@ class FilteredBody:
         """
         The filter itself has failed.
         """
-        wrapped = HookFailed("body filter", f"{type(error).__name__}: {error}", Sent.SOME)
+        wrapped = HookFailed(self._name, f"{type(error).__name__}: {error}", Sent.SOME)
         wrapped.__cause__ = error
         self._source.stopProducing()
         self.fail(wrapped)

@@ -43,6 +43,14 @@ class ProxyRequest:
         self.exchange = exchange
         self._claims = claims
 
+    def withInbound(self, inbound: Request) -> ProxyRequest:
+        """
+        @return: the same for whoever is to see another inbound request: one without a prefix, say.
+        """
+        request = ProxyRequest(inbound, self.outbound, self.exchange, True)
+        self._claims = True  # what that one sets may be there, if this one is asked
+        return request
+
     def setTarget(self, target: Target | str, preserveHost: bool = False, fence: bool = True) -> None:
         """
         Send the request to C{target}: its scheme and authority, paths joined with exactly one slash, queries with C{&}

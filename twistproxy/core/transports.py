@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.core.draft import checkResponse
 from twistproxy.core.variables import startCoroutine
 from twistproxy.errors import HookFailed, ProxyError, Sent, Stage
 from twistproxy.interfaces import ICallbackTransport, ICarrier, ITransport
@@ -30,7 +31,10 @@ class CallbackTransport:
         @param transport: the transport, or a callable that does what its one method does.
         @raise TypeError: if it is neither.
         """
-        if not (ITransport.providedBy(transport) or callable(transport)):
+        if ITransport.providedBy(transport):
+            if not callable(getattr(transport, "roundTrip", None)):
+                raise TypeError(f"{transport!r} says that it provides ITransport, and has no roundTrip()")
+        elif not callable(transport):
             raise TypeError(f"{transport!r} neither provides ITransport nor is callable")
         self._transport = transport
 
@@ -74,12 +78,28 @@ class _RoundTrip:
             # it came although it was cancelled
             if hasattr(response, "abort"):
                 response.abort()
-        elif not isinstance(response, Response):
-            error = HookFailed(self._name(), f"roundTrip gave {response!r}, not a Response", Sent.SOME)
-            receiver.roundTripFailed(error)
+            return
+        if not isinstance(response, Response):
+            fault: Any = f"roundTrip gave {response!r}, not a Response"
         else:
+            fault = self._fault(response)
+        if fault is None:
             self._response = response
             receiver.responseReceived(response)
+        else:
+            if hasattr(response, "abort"):
+                response.abort()
+            receiver.roundTripFailed(HookFailed(self._name(), fault, Sent.SOME))
+
+    def _fault(self, response: Response) -> str | None:
+        """
+        @return: what is wrong with a response.
+        """
+        try:
+            checkResponse(response, min(response.status, 200))
+        except (TypeError, ValueError) as error:
+            return f"roundTrip gave a Response that cannot be sent: {error}"
+        return None
 
     def _failed(self, failure: Failure) -> None:
         receiver, self._receiver = self._receiver, None

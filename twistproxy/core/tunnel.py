@@ -53,6 +53,13 @@ class Tunnel(Timed):
         self.timed = wheel is not None and idleTicks != NEVER
         self._open = 2
 
+    @property
+    def wheel(self) -> IWheelLike | None:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._wheel
+
     def start(self) -> None:
         """
         Let the bytes flow.

@@ -38,6 +38,13 @@ class WholeTime(Timed):
         self._sent = sent
         self._wheel = wheel
 
+    @property
+    def wheel(self) -> IWheelLike:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._wheel
+
     def timedOut(self) -> None:
         """
         See L{Timed.timedOut<twistproxy.deadlines.Timed>}.

@@ -24,6 +24,7 @@ USER_AGENT = 13
 REFERER = 14
 DATE = 15
 TRAILER = 16
+EXPLAIN = 17
 
 #: name, kind, kept, reason
 _TABLE: tuple[tuple[bytes, int, bool, str], ...] = (
@@ -47,6 +48,7 @@ _TABLE: tuple[tuple[bytes, int, bool, str], ...] = (
     (b"x-forwarded-prefix", FORWARDING, False, "as Forwarded"),
     (b"x-real-ip", FORWARDING, False, "as Forwarded"),
     (b"x-request-id", REQUEST_ID, False, "minted here unless the peer is trusted"),
+    (b"x-proxy-explain", EXPLAIN, False, "a question to this proxy, which no upstream gets to see"),
     (b"via", VIA, True, "a record of the way; looked at for loops; RFC 9110 7.6.3"),
     (b"cdn-loop", CDN_LOOP, True, "looked at for loops; RFC 8586"),
     (b"expect", EXPECT, True, "end to end, but to be ignored in HTTP/1.0; RFC 9110 10.1.1"),

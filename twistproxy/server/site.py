@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
 from twistproxy.core.proxy import hookOf
+from twistproxy.core.responders import limited
 from twistproxy.deadlines import IWheelLike, Timeouts
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver, IResponder
@@ -58,7 +59,11 @@ class ProxySite:
             hookOf(observer, IObserver, "exchangeSettled") for observer in observers
         ]
         self.responder = responder
-        self._exchanges = ExchangeContext(hookOf(responder, IResponder, "respond"), clock, told)
+        respond = hookOf(responder, IResponder, "respond")
+        if timeouts is not None and timeouts.exchange is not None:
+            # whatever responds: one that never answers must not hold its exchange for ever
+            respond = limited(respond, wheel, timeouts.exchange)
+        self._exchanges = ExchangeContext(respond, clock, told)
         self._context = ServerContext(wheel, self._exchanges.begin, limits or Limits(), timeouts or Timeouts(), scheme)
         self._drained: Deferred[None] | None = None
 

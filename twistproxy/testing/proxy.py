@@ -7,17 +7,21 @@ All of the proxy's own parts are the real ones: wires, pool, timer wheel.  Only 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from twistproxy.core.exchange import Exchange
+from twistproxy.core.explain import Explanation
+from twistproxy.core.hooks import DirectorLike, ObserverLike, ResponderLike, TransportLike
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
 from twistproxy.events import ExchangeRecord
 from twistproxy.limits import Limits
-from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.proxy import HookOptions, ProxySite, ReverseProxy
 from twistproxy.rules.target import parseTarget
+from twistproxy.testing.explanations import KEPT, explanations
 from twistproxy.testing.memory import MemoryTransport
 from twistproxy.testing.messages import Message, MessageReader, httpRequest
 from twistproxy.testing.network import LiveTimer, MemoryNetwork
@@ -107,7 +111,9 @@ class MemoryClient:
         """
         responses = self.responses
         if not responses:
-            raise AssertionError(f"{self.connection!r} has got no response")
+            running = getattr(self.connection.protocol, "exchange", None)
+            why = "" if running is None else "\n" + explanations([running])
+            raise AssertionError(f"{self.connection!r} has got no response{why}")
         return responses[-1]
 
     @property
@@ -134,6 +140,14 @@ class MemoryClient:
         return self.connection.ended
 
 
+class MemoryOptions(HookOptions, total=False):
+    """
+    What a L{MemoryProxy} passes on to its proxy.
+    """
+
+    transport: TransportLike | None
+
+
 class MemoryProxy:
     """
     A whole proxy.
@@ -147,19 +161,20 @@ class MemoryProxy:
         given.
     @ivar site: the factory that serves it.
     @ivar records: of the exchanges that have settled, in that order.
+    @ivar explanations: why the latest of them went as they did, up to 20.
     @ivar upstreams: all that were added.
     """
 
     def __init__(
         self,
-        director: Any = None,
+        director: DirectorLike | Target | str | None = None,
         *,
         network: MemoryNetwork | None = None,
-        responder: Any = None,
+        responder: ResponderLike | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
-        observers: Sequence[Any] = (),
-        **options: Any,
+        observers: Sequence[ObserverLike] = (),
+        **options: Unpack[MemoryOptions],
     ) -> None:
         """
         @param director: a director, as for L{ReverseProxy<twistproxy.proxy.ReverseProxy>}, or the address of
@@ -184,17 +199,22 @@ class MemoryProxy:
             responder = ReverseProxy(director, reactor=self.network, timeouts=timeouts, limits=limits, **options)
         self.responder = responder
         self.records: list[ExchangeRecord] = []
+        self.explanations: deque[Explanation] = deque(maxlen=KEPT)
         self.upstreams: list[ScriptedUpstream] = []
         self.site = ProxySite(
             responder,
             reactor=self.network,
             limits=limits,
             timeouts=timeouts,
-            observers=[self.records.append, *observers],
+            observers=[self._settled, *observers],
         )
 
     def __repr__(self) -> str:
         return f"<MemoryProxy at {self.clock.seconds():g} s, {len(self.exchanges)} exchanges run>"
+
+    def _settled(self, record: ExchangeRecord) -> None:
+        self.records.append(record)
+        self.explanations += [exchange.explain() for exchange in self.exchanges if exchange.record is record]
 
     # -- who takes part
 
@@ -273,6 +293,9 @@ class MemoryProxy:
             lines.append(f"settled: {request} {record.status} by {record.upstream or 'the proxy'}{failed}")
         lines += [repr(connection) for connection in self.network.transports if not connection.lost]
         lines += [f"{timer.limit or 'a timer'} in {timer.seconds:.1f} s: {timer.owner!r}" for timer in self.timers]
+        if self.exchanges:
+            lines.append(explanations(self.exchanges))
+        lines += [str(explanation) for explanation in [*self.explanations][-5:]]
         return "\n".join(lines)
 
     # -- the end

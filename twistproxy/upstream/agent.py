@@ -268,7 +268,7 @@ class ProxyAgent:
         """
         self.pool.transport.begin(outbound, receiver)
 
-    def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
+    def roundTrip(self, outbound: OutboundRequest) -> Deferred[UpstreamResponse]:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
         """

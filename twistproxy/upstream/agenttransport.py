@@ -69,7 +69,7 @@ class AgentTransport:
         self._exactTargets = exactTargets
         self._name = f"agent {type(agent).__qualname__}"
 
-    def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
+    def roundTrip(self, outbound: OutboundRequest) -> Deferred[UpstreamResponse]:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.  Interim responses of the upstream are never
         seen here; a client that waits for a 100 is given one when the agent asks for the body.

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistproxy.deadlines import Timed, ticksOf
+from twistproxy.deadlines import IWheelLike, Timed, ticksOf
 from twistproxy.errors import ProxyError, Sent, Stage, Unavailable, UpstreamError, UpstreamTimeout
 from twistproxy.interfaces import ICarrier
 from twistproxy.message import OutboundRequest
@@ -227,6 +227,13 @@ class _Waiting(Timed):
             ticks = ticksOf(pool.context.wheel, outbound.timeouts.queue)
         pool.context.wheel.schedule(self, ticks)
 
+    @property
+    def wheel(self) -> IWheelLike:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._pool.context.wheel
+
     def serve(self, connection: H1Client) -> None:
         """
         It is this one's turn.
@@ -293,6 +300,13 @@ class _Connecting(Timed):
         pool.context.wheel.schedule(self, ticks)
 
     limitName = "connect"
+
+    @property
+    def wheel(self) -> IWheelLike:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._pool.context.wheel
 
     @property
     def stage(self) -> Stage:

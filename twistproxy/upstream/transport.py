@@ -16,7 +16,7 @@ from twistproxy.deadlines import IWheelLike, Timeouts, ticksOf
 from twistproxy.errors import HookFailed, ProxyError, Unavailable
 from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITransport
 from twistproxy.limits import Limits
-from twistproxy.message import OutboundRequest, Response
+from twistproxy.message import OutboundRequest, Response, UpstreamResponse
 from twistproxy.upstream.pool import Pool, PoolSettings
 from twistproxy.upstreams import Target
 from twistproxy.wire.context import ClientContext
@@ -95,7 +95,7 @@ class PooledTransport:
         self.pools[target.key] = pool
         return pool
 
-    def roundTrip(self, outbound: OutboundRequest) -> Deferred[Any]:
+    def roundTrip(self, outbound: OutboundRequest) -> Deferred[UpstreamResponse]:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
         """

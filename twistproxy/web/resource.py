@@ -21,13 +21,13 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
+from twistproxy.core.mount import mapBack, takePrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver, IResponder
 from twistproxy.limits import Limits
-from twistproxy.message import Request, Response, UpstreamResponse
-from twistproxy.rules.pathmap import PathMap, splitPrefix
+from twistproxy.message import Request, Response
 from twistproxy.web.downstream import SiteDownstream
 from twistproxy.web.inbound import inboundRequest
 from twistproxy.web.streaming import IStreamingResource
@@ -93,11 +93,7 @@ class ReverseProxyResource(Resource):
                 "Site(root, requestFactory=twistproxy.StreamingRequest) streams them",
                 resource=type(self).__name__,
             )
-
-        def headLines(response: Response) -> list[bytes]:
-            return self._mapped(exchange, prefix, publicPath, response)
-
-        downstream = SiteDownstream(request, inbound, self._limits, headLines, self._exchangeEnded)
+        downstream = SiteDownstream(request, inbound, self._limits, _linesOf, self._exchangeEnded)
         if inbound.upgrade is not None and not downstream.canUpgrade:
             inbound.fault = ClientError("this server's connections cannot be upgraded", 501)
         elif self._closed is not None:
@@ -105,6 +101,8 @@ class ReverseProxyResource(Resource):
         exchange = self._context.begin(downstream, inbound)
         self.exchanges.add(exchange)
         downstream.begin(exchange)
+        if self._mapBack:
+            mapBack(exchange, prefix, publicPath)
         exchange.start()
         return NOT_DONE_YET
 
@@ -123,31 +121,7 @@ class ReverseProxyResource(Resource):
             # Twisted has cut the address of a whole URL into a path, which led here by accident.
             inbound.fault = ClientError("a request target in absolute form for a resource below a prefix")
             return b""
-        prefix, inbound.target = splitPrefix(inbound.target, len(steps))
-        if self._forwardPrefix:
-            # added behind what the parser let pass, so it is never a client's claim
-            inbound.forward = [*inbound.forward, b"X-Forwarded-Prefix: " + prefix]
-        return prefix
-
-    def _mapped(self, exchange: Exchange, prefix: bytes, publicPath: bytes, response: Response) -> list[bytes]:
-        """
-        @return: the header lines of a response, as the client is to see them.
-        """
-        outbound = exchange.outbound
-        if not self._mapBack or outbound is None or outbound.upstream is None:
-            return response.lines
-        if not isinstance(response, UpstreamResponse):
-            return response.lines
-        target = outbound.upstream
-        paths = PathMap(
-            prefix,
-            target.path,
-            target.scheme.encode("ascii"),
-            (target.authority, outbound.host),
-            exchange.request.host,
-            publicPath,
-        )
-        return paths.lines(response.lines)
+        return takePrefix(inbound, len(steps), self._forwardPrefix)
 
     def _exchangeEnded(self, exchange: Exchange) -> None:
         self.exchanges.discard(exchange)
@@ -180,3 +154,7 @@ class ReverseProxyResource(Resource):
         ended: Deferred[None] = Deferred()
         self._closed.append(ended)
         return ended
+
+
+def _linesOf(response: Response) -> list[bytes]:
+    return response.lines

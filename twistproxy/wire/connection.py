@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twistproxy.deadlines import Timed
+from twistproxy.deadlines import IWheelLike, Timed
 
 #: What ends a head.
 BLANK = b"\r\n\r\n"
@@ -20,6 +20,8 @@ class H1Connection(Timed):
     @ivar transport: the byte transport.
     @ivar factory: set by Twisted, used by nobody here.
     """
+
+    _context: Any  # in a slot of the subclass, which knows its sort
 
     __slots__ = ("__weakref__", "_buffer", "_producer", "_scanned", "_unsent", "_writable", "factory", "transport")
 
@@ -48,6 +50,13 @@ class H1Connection(Timed):
         """
         end = data.find(BLANK, self._scanned)
         return (data, b"", b"") if end < 0 else (data[:end], BLANK, data[end + 4 :])
+
+    @property
+    def wheel(self) -> IWheelLike | None:
+        """
+        See L{Timed.wheel<twistproxy.deadlines.Timed>}.
+        """
+        return self._context.wheel
 
     def writeConnectionLost(self) -> None:
         """

@@ -2,7 +2,8 @@
 
 from zope.interface import implementer
 
-from twistproxy import ProxyError, ProxySite, ReverseProxy, TargetDirector
+from twistproxy import ProxyError, ProxySite, ReverseProxy
+from twistproxy.agents import ProxyAgent
 from twistproxy.errors import Sent
 from twistproxy.interfaces import ITransport
 from twistproxy.rules.target import parseTarget
@@ -29,6 +30,5 @@ class Elsewhere:
 
 
 def makeSite(reactor, origin="http://localhost:3000", other="http://localhost:3001"):
-    director = TargetDirector(origin)
-    pooled = ReverseProxy(director, reactor=reactor).transport
-    return ProxySite(ReverseProxy(director, Elsewhere(pooled, other), reactor=reactor), reactor=reactor)
+    transport = Elsewhere(ProxyAgent.default(reactor), other)
+    return ProxySite(ReverseProxy.to(origin, transport=transport, reactor=reactor), reactor=reactor)
