@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -46,7 +45,7 @@ class ExchangeContext:
     What the exchanges of one port have in common.
     """
 
-    __slots__ = ("begin", "clock", "observers", "respond", "variables")
+    __slots__ = ("clock", "observers", "respond", "variables")
 
     def __init__(
         self,
@@ -64,9 +63,15 @@ class ExchangeContext:
         self.observers = tuple(observers)
         self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
 
-        #: makes the exchange of a request, given the server side of the wire it came over, an
-        #: L{IDownstream<twistproxy.interfaces.IDownstream>}, and the request
-        self.begin: Callable[[Any, Request], Exchange] = partial(Exchange, self)
+
+    def begin(self, downstream: Any, request: Request) -> Exchange:
+        """
+        Make the exchange of a request.
+
+        @param downstream: the server side of the wire it came over, an
+            L{IDownstream<twistproxy.interfaces.IDownstream>}.
+        """
+        return Exchange(self, downstream, request)
 
 
 @implementer(IRoundTripReceiver, IBodyConsumer)
