@@ -8,7 +8,7 @@ careful operator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,7 +25,6 @@ from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.server import site as _site
 from twistproxy.upstream.pool import PoolSettings
-from twistproxy.upstreams import Target
 
 
 class ReverseProxy(ProxyFlow):
@@ -84,19 +83,25 @@ class ReverseProxy(ProxyFlow):
 
     @classmethod
     def to(
-        cls, target: Target | str, *, preserveHost: bool = False, fence: bool = True, **options: Any
+        cls, target: Any, *, preserveHost: bool = False, fence: bool = True, **options: Any
     ) -> ReverseProxy:
         """
         A proxy for one target.
 
         @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
-            C{"unix:/run/app.sock"}.
+            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxy}.
         @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
         """
-        return cls(TargetDirector(target, preserveHost=preserveHost, fence=fence), **options)
+        director = TargetDirector(target, preserveHost=preserveHost, fence=fence, reactor=options.get("reactor"))
+        proxy = cls(director, **options)
+        proxy._closing = director.close
+        return proxy
+
+    #: ends what belongs to the director, where that was made here
+    _closing: Callable[[], object] | None = None
 
     def close(self) -> None:
         """
@@ -104,6 +109,8 @@ class ReverseProxy(ProxyFlow):
         """
         if hasattr(self.transport, "close"):
             self.transport.close()
+        if self._closing is not None:
+            self._closing()
 
 
 class ProxySite(_site.ProxySite):

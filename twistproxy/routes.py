@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange
@@ -140,6 +141,7 @@ class Router:
         self._transport = transport
         self._options = options
         self._proxies: dict[int, ReverseProxy] = {}
+        self._ours: list[TargetDirector] = []
         # host (b"*.name" or None too), then prefix, then routes, best first
         self._hosts: dict[bytes | None, dict[bytes, list[Route]]] = {}
         self._wildcards = False
@@ -169,8 +171,9 @@ class Router:
         @raise ValueError: if a condition makes no sense.
         @raise TypeError: if C{branch} is nothing of these.
         """
-        if isinstance(branch, (Target, str)):
-            branch = TargetDirector(branch)
+        if isinstance(branch, (Target, str)) or IStreamClientEndpoint.providedBy(branch):
+            branch = TargetDirector(branch, reactor=self._options.get("reactor"))
+            self._ours.append(branch)
         if not (isinstance(branch, Response) or IResponder.providedBy(branch)):
             hookOf(branch, IDirector, "direct")
         route = Route(branch, host, path, method, headers or {})
@@ -270,6 +273,8 @@ class Router:
         """
         if hasattr(self._transport, "close"):
             self._transport.close()
+        for director in self._ours:
+            director.close()
 
 
 @implementer(IDirector)

@@ -28,6 +28,8 @@ from twistproxy.net.tls import TLSSettings
 from twistproxy.observe.access import AccessLog
 from twistproxy.observe.counters import Counters
 from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.targets import closeTargets
+from twistproxy.upstream.endpoint import EndpointDialer, EndpointTarget
 from twistproxy.upstreams import Target
 
 
@@ -121,7 +123,9 @@ class ProxyService(Service):
         )
         if not parts.demo:
             for target in parts.targets:
-                self._probe(target)
+                if type(target) in (Target, EndpointTarget):
+                    # others are in this process, or started when they are needed
+                    self._probe(target)
 
     def _startDemo(self) -> None:
         """
@@ -182,7 +186,7 @@ class ProxyService(Service):
         """
         connection = Protocol()
         connection.factory = Factory()
-        dialer = self._parts.network.dialer(self._parts.timeouts, self._parts.tls)
+        dialer = EndpointDialer(self._parts.network.dialer(self._parts.timeouts, self._parts.tls))
         probing = dialer.dial(target, connection)
         self._probes.add(probing)
 
@@ -255,6 +259,10 @@ class ProxyService(Service):
         transport: Any = parts.proxy.transport
         if hasattr(transport, "cut"):
             transport.cut()
+        return closeTargets(parts.targets).addCallback(self._closed)
+
+    def _closed(self, _: object) -> Any:
+        parts = self._parts
         if parts.access is not None:
             parts.access.close()
         counters = self.counters.counts()
@@ -288,6 +296,8 @@ def _targetText(target: Target) -> str:
     path = target.path.decode("ascii") + ("?" + target.query.decode("ascii") if target.query else "")
     if target.socketPath is not None:
         return target.name + (":" + path if path else "")
+    if isinstance(target, EndpointTarget):
+        return target.name + path
     return f"{target.scheme}://{target.authority.decode('ascii')}{path}"
 
 

@@ -40,15 +40,22 @@ class EndpointTarget(Target):
     @ivar endpoint: the L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}.
     @ivar pooledAs: under what to keep its connections; the endpoint itself by default, so two targets share
         connections if they share the endpoint.
+    @ivar called: the target as it stands in logs, if host and port do not tell enough.
     """
 
     endpoint: Any = None
     pooledAs: Hashable = None
+    called: str | None = None
     key: Hashable = attrs.field(init=False)
+    name: str = attrs.field(init=False)
 
     @key.default
     def _endpointKey(self) -> Hashable:
         return ("endpoint", self.endpoint if self.pooledAs is None else self.pooledAs)
+
+    @name.default
+    def _calledName(self) -> str:
+        return self._name() if self.called is None else self.called
 
 
 @implementer(IDialer)
