@@ -15,7 +15,6 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IStreamClientEndpoint
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange
@@ -26,7 +25,7 @@ from twistproxy.headers import TOKEN
 from twistproxy.interfaces import IDirector, IResponder
 from twistproxy.message import Request, Response
 from twistproxy.proxy import ReverseProxy
-from twistproxy.upstreams import Target
+from twistproxy.targets import isTarget
 
 _isHost = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]").fullmatch
 _needsCare = re.compile(rb"%|//|/\.").search
@@ -171,7 +170,7 @@ class Router:
         @raise ValueError: if a condition makes no sense.
         @raise TypeError: if C{branch} is nothing of these.
         """
-        if isinstance(branch, (Target, str)) or IStreamClientEndpoint.providedBy(branch):
+        if isTarget(branch):
             branch = TargetDirector(branch, reactor=self._options.get("reactor"))
             self._ours.append(branch)
         if not (isinstance(branch, Response) or IResponder.providedBy(branch)):

@@ -16,13 +16,17 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.resource import IResource
 
 from twistproxy.net.network import Network
 from twistproxy.rules.target import MADE, parseTarget
 from twistproxy.upstream.endpoint import EndpointTarget
+from twistproxy.upstream.inmemory import InMemoryEndpoint
+from twistproxy.upstream.resource import ResourceTarget
+from twistproxy.upstream.wsgi import WSGITarget
 from twistproxy.upstreams import Target
 
-__all__ = ["EndpointTarget", "closeTargets", "targetOf"]
+__all__ = ["EndpointTarget", "InMemoryEndpoint", "ResourceTarget", "WSGITarget", "closeTargets", "targetOf"]
 
 #: Endpoints that lead to a host and port, and the port that goes without saying there.
 _SCHEMES = {"tcp": "http", "tls": "https", "ssl": "https"}
@@ -33,8 +37,8 @@ def targetOf(given: Any, reactor: Any = None) -> Target:
     """
     Make a target of what users write.
 
-    @param given: a target, which is given back; a client endpoint; or a string: an address as L{parseTarget} reads
-        it, or C{endpoint:DESCRIPTION} with the description of any Twisted client endpoint.
+    @param given: a target, which is given back; a client endpoint; a C{twisted.web} resource; or a string: an address
+        as L{parseTarget} reads it, or C{endpoint:DESCRIPTION} with the description of any Twisted client endpoint.
     @param reactor: a reactor or L{Network}, for what has to be made; the global reactor by default.
     @raise ValueError: for a string that is no target, with one line that says what to write.
     @raise TypeError: if C{given} is nothing of these.
@@ -48,7 +52,16 @@ def targetOf(given: Any, reactor: Any = None) -> Target:
         return parseTarget(given) if make is None or rest[:1].isdigit() else make(given, rest, reactor)
     if IStreamClientEndpoint.providedBy(given):
         return EndpointTarget("http", "localhost", 80, endpoint=given, called=f"endpoint:{type(given).__name__}")
+    if IResource.providedBy(given):
+        return ResourceTarget(given, reactor=reactor if reactor is None else Network.of(reactor).reactor)
     raise TypeError(f"{given!r} is no target: give a Target, a client endpoint, or a string such as 'http://host:port'")
+
+
+def isTarget(given: Any) -> bool:
+    """
+    @return: whether it is something that L{targetOf} takes, if perhaps a malformed string.
+    """
+    return isinstance(given, (Target, str)) or IStreamClientEndpoint.providedBy(given) or IResource.providedBy(given)
 
 
 def isMade(given: Any) -> bool:
