@@ -22,11 +22,22 @@ from twistproxy.net.network import Network
 from twistproxy.rules.target import MADE, parseTarget
 from twistproxy.upstream.endpoint import EndpointTarget
 from twistproxy.upstream.inmemory import InMemoryEndpoint
+from twistproxy.upstream.process import ProcessTarget
 from twistproxy.upstream.resource import ResourceTarget
+from twistproxy.upstream.supervisor import Supervision
 from twistproxy.upstream.wsgi import WSGITarget
 from twistproxy.upstreams import Target
 
-__all__ = ["EndpointTarget", "InMemoryEndpoint", "ResourceTarget", "WSGITarget", "closeTargets", "targetOf"]
+__all__ = [
+    "EndpointTarget",
+    "InMemoryEndpoint",
+    "ProcessTarget",
+    "ResourceTarget",
+    "Supervision",
+    "WSGITarget",
+    "closeTargets",
+    "targetOf",
+]
 
 #: Endpoints that lead to a host and port, and the port that goes without saying there.
 _SCHEMES = {"tcp": "http", "tls": "https", "ssl": "https"}
@@ -38,7 +49,8 @@ def targetOf(given: Any, reactor: Any = None) -> Target:
     Make a target of what users write.
 
     @param given: a target, which is given back; a client endpoint; a C{twisted.web} resource; or a string: an address
-        as L{parseTarget} reads it, or C{endpoint:DESCRIPTION} with the description of any Twisted client endpoint.
+        as L{parseTarget} reads it, C{endpoint:DESCRIPTION} with the description of any Twisted client endpoint, or
+        C{exec:PROGRAM} with a program and its arguments, as for L{ProcessTarget}.
     @param reactor: a reactor or L{Network}, for what has to be made; the global reactor by default.
     @raise ValueError: for a string that is no target, with one line that says what to write.
     @raise TypeError: if C{given} is nothing of these.
@@ -120,4 +132,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_KINDS: dict[str, Callable[[str, str, Any], Target]] = {"endpoint:": _fromDescription}
+def _fromCommand(text: str, command: str, reactor: Any) -> Target:
+    return ProcessTarget(command, reactor=Network.of(reactor).reactor)
+
+
+_KINDS: dict[str, Callable[[str, str, Any], Target]] = {"endpoint:": _fromDescription, "exec:": _fromCommand}
