@@ -15,7 +15,15 @@ import time
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer requests without bodies."""
+    """Answer requests."""
+    try:
+        answer(connection)
+    except OSError:
+        connection.close()
+
+
+def answer(connection: socket.socket) -> None:
+    """Answer requests without bodies, until the connection ends."""
     data = b""
     while True:
         while b"\r\n\r\n" not in data:

@@ -28,7 +28,8 @@ from zope.interface import implementer
 
 from twistproxy.upstream.endpoint import EndpointTarget
 from twistproxy.upstream.inmemory import reactorOf
-from twistproxy.upstream.supervisor import Program, Supervision, Supervisor
+from twistproxy.upstream.program import Program
+from twistproxy.upstream.supervisor import Supervision, Supervisor
 
 
 @attrs.frozen(init=False, eq=False)

@@ -22,57 +22,22 @@ import random
 import shutil
 import socket
 import tempfile
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistproxy.errors import Stage, Unavailable
+from twistproxy.upstream.program import Program, Run
 
 #: How long to wait before looking again whether it is ready, at first and at most, in seconds.
 LOOK = 0.02
 LOOK_MOST = 0.5
-
-#: How long the output of a program that has ended may stay open, in seconds: a child of its own may have it.
-LINGER = 0.5
-
-#: Of what it says: the longest line that is logged, in bytes, and how many of the last lines are kept.
-MAX_LINE = 8192
-LAST_LINES = 10
-
-
-@attrs.frozen
-class Program:
-    """
-    What is run.
-
-    @ivar executable: its absolute path.
-    @ivar arguments: its arguments, C{argv[0]} included.
-    @ivar env: what is added to the environment.
-    @ivar cwd: where it runs.
-    @ivar socket: whether it listens on a UNIX socket, rather than on a port.
-    """
-
-    executable: str
-    arguments: list[str]
-    env: dict[str, str]
-    cwd: str | None
-    socket: bool
-
-    @property
-    def name(self) -> str:
-        """
-        The program as it stands in the log.
-        """
-        return " ".join(self.arguments)[:100]
 
 
 @attrs.frozen(kw_only=True)
@@ -135,7 +100,7 @@ class Supervisor:
         self._reactorOf = reactor
         self._waiting: list[Deferred[Any]] = []
         self._users = 0
-        self._process: _Process | None = None
+        self._process: Run | None = None
         self._endpoint: Any = None
         self._folder: str | None = None
         self._left = State.STOPPED
@@ -280,7 +245,7 @@ class Supervisor:
             values = self._address()
             env = {**os.environ, **values, **{name: _filled(text, values) for name, text in program.env.items()}}
             arguments = [_filled(each, values) for each in program.arguments]
-            self._process = process = _Process(self, os.path.basename(program.arguments[0]))
+            self._process = process = Run(self, os.path.basename(program.arguments[0]), reactor)
             reactor.spawnProcess(process, program.executable, arguments, env=env, path=program.cwd)
         except Exception as error:
             self._process = None
@@ -307,7 +272,7 @@ class Supervisor:
         self._endpoint = TCP4ClientEndpoint(self._reactor, "127.0.0.1", port)
         return {"PORT": str(port)}
 
-    def _look(self, process: _Process, pause: float) -> None:
+    def _look(self, process: Run, pause: float) -> None:
         """
         Look whether it can be connected to, again and again.
         """
@@ -390,7 +355,7 @@ class Supervisor:
         trigger, self._trigger = self._trigger, None
         if trigger is not None:
             self._reactor.removeSystemEventTrigger(trigger)
-        self._removeFolder()
+        self.removeFolder()
         if state is State.STOPPING:
             self._log.info("the program {name} was ended", name=self.program.name)
         else:
@@ -411,7 +376,7 @@ class Supervisor:
         """
         settings = self._settings
         self.state = State.STOPPED
-        self._removeFolder()
+        self.removeFolder()
         wasFailing = self._failing
         self._failures += 1
         self._why = why
@@ -431,103 +396,19 @@ class Supervisor:
         elif self._waiting:
             self._want()
 
-    def _removeFolder(self) -> None:
+    def forgetTrigger(self) -> None:
+        """
+        The reactor has stopped: there is nothing left to be taken out of its list.
+        """
+        self._trigger = None
+
+    def removeFolder(self) -> None:
+        """
+        The program is gone, and so is its socket.
+        """
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Process(ProcessProtocol):
-    """
-    One run of the program.
-
-    @ivar why: why it is ended, if that is not its own doing.
-    """
-
-    _log = Logger(namespace="twistproxy.program")
-    transport: Any
-
-    def __init__(self, supervisor: Supervisor, name: str) -> None:
-        self._supervisor = supervisor
-        self._name = name
-        self._partial: dict[int, bytes] = {}
-        self._last: deque[str] = deque(maxlen=LAST_LINES)
-        self._lingering: Any = None
-        self._pid = 0
-        self.why = ""
-
-    def connectionMade(self) -> None:
-        """
-        It runs.
-        """
-        # remembered, as what it says can come after it has exited
-        self._pid = self.transport.pid
-
-    def signal(self, name: str) -> None:
-        """
-        Send it a signal.
-        """
-        try:
-            self.transport.signalProcess(name)
-        except ProcessExitedAlready:
-            pass
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """
-        See L{IProcessProtocol.childDataReceived<twisted.internet.interfaces.IProcessProtocol>}.
-        """
-        *lines, rest = (self._partial.pop(childFD, b"") + data).split(b"\n")
-        while len(rest) > MAX_LINE:
-            lines.append(rest[:MAX_LINE])
-            rest = rest[MAX_LINE:]
-        for line in lines:
-            self._line(childFD, line)
-        if rest:
-            self._partial[childFD] = rest
-
-    def _line(self, childFD: int, data: bytes) -> None:
-        line = data.rstrip(b"\r")[:MAX_LINE].decode("utf-8", "backslashreplace")
-        if childFD == 2:
-            self._last.append(line)
-        self._log.info("{name}[{pid}]: {line}", name=self._name, pid=self._pid, line=line, childFD=childFD)
-
-    def processExited(self, reason: Failure) -> None:
-        """
-        See L{Supervisor.exited}.
-        """
-        self._supervisor.exited()
-        self._lingering = self._supervisor._reactor.callLater(LINGER, self.transport.loseConnection)
-
-    def processEnded(self, reason: Failure) -> None:
-        """
-        It is gone, and its pipes are closed.
-        """
-        if self._lingering is not None and self._lingering.active():
-            self._lingering.cancel()
-        for childFD, rest in sorted(self._partial.items()):
-            self._line(childFD, rest)
-        value: Any = reason.value
-        how = f"signal {value.signal}" if value.signal is not None else f"exit status {value.exitCode}"
-        self._supervisor.ended(self.why or f"it ended with {how}", list(self._last))
-
-    def endNow(self, patience: float) -> None:
-        """
-        The reactor has stopped, and nobody has ended it: end it without one.
-
-        @param patience: how long it may take behind SIGTERM, in seconds.
-        """
-        self._supervisor._trigger = None
-        self.signal("TERM")
-        end = time.monotonic() + patience
-        while self.transport.pid is not None and time.monotonic() < end:
-            self.transport.reapProcess()
-            time.sleep(0.01)
-        if self.transport.pid is not None:
-            self.signal("KILL")
-            while self.transport.pid is not None:
-                self.transport.reapProcess()
-                time.sleep(0.01)
-        self._supervisor._removeFolder()
 
 
 def _filled(text: str, values: dict[str, str]) -> str:
