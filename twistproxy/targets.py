@@ -13,13 +13,18 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.resource import IResource
 
+from twistproxy.deadlines import Timeouts
+from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.rules.target import MADE, parseTarget
+from twistproxy.server.site import ProxySite
+from twistproxy.upstream.asgi import ASGIApplication, ASGIEndpoint, checkReactor
 from twistproxy.upstream.endpoint import EndpointTarget
 from twistproxy.upstream.inmemory import InMemoryEndpoint
 from twistproxy.upstream.process import ProcessTarget
@@ -29,6 +34,7 @@ from twistproxy.upstream.wsgi import WSGITarget
 from twistproxy.upstreams import Target
 
 __all__ = [
+    "ASGITarget",
     "EndpointTarget",
     "InMemoryEndpoint",
     "ProcessTarget",
@@ -39,9 +45,70 @@ __all__ = [
     "targetOf",
 ]
 
+# What comes over a connection in memory has been looked at already, and its time is measured at the other end.
+_GENEROUS = Limits(head=1 << 24, requestLine=1 << 24, requestFields=1 << 16)
+_PATIENT = Timeouts(**{field.name: None for field in attrs.fields(Timeouts)})
+
 #: Endpoints that lead to a host and port, and the port that goes without saying there.
 _SCHEMES = {"tcp": "http", "tls": "https", "ssl": "https"}
 _colons = re.compile(r"(?<!\\):").split
+
+
+@attrs.frozen(init=False, eq=False)
+class ASGITarget(EndpointTarget):
+    """
+    An ASGI application in this process, in the event loop of the asyncio reactor.  The proxy's own client speaks to the
+    proxy's own server in memory, so bodies stream both ways.
+    """
+
+    def __init__(
+        self,
+        application: Callable[..., Any],
+        *,
+        host: str = "localhost",
+        path: bytes = b"",
+        rootPath: str = "",
+        lifespan: bool = True,
+        linger: float = 1.0,
+        grace: float = 30.0,
+        reactor: Any = None,
+    ) -> None:
+        """
+        @param application: takes C{scope}, C{receive} and C{send} (ASGI 3).
+        @param host: what stands in C{Host}, unless the client's is kept.
+        @param path: the base path.
+        @param rootPath: where the application is mounted: put before every path that it sees.
+        @param lifespan: whether to tell it of its start, before the first request, and of its end.
+        @param linger: how long a call may go on when its client has left, until it is cancelled, in seconds.
+        @param grace: how long starting, ending, and the calls that run when the target is closed may take, in seconds.
+        @param reactor: the reactor; the global one by default.
+        @raise RuntimeError: if the reactor is another than asyncio's, with one line that says what to do.
+        @raise TypeError: if C{application} cannot be called.
+        """
+        if not callable(application):
+            raise TypeError(f"{application!r} is no ASGI application: it cannot be called")
+        network = Network.of(reactor)
+        checkReactor(network.reactor)
+        responder = ASGIApplication(application, rootPath=rootPath, lifespan=lifespan, linger=linger, grace=grace)
+        seconds = network.reactor.seconds
+        site = ProxySite(responder, network.wheel, seconds, limits=_GENEROUS, timeouts=_PATIENT)
+        self.__attrs_init__(
+            scheme="http",
+            host=host,
+            port=80,
+            path=path,
+            endpoint=ASGIEndpoint(responder, site, network.reactor),
+            called=f"asgi:{responder.name}",
+        )
+
+    def close(self) -> Deferred[None]:
+        """
+        Take no more requests, let those that are running end, then tell the application that it is over.
+
+        @return: a Deferred that fires when it is done.
+        """
+        endpoint: ASGIEndpoint = self.endpoint
+        return endpoint.close()
 
 
 def targetOf(given: Any, reactor: Any = None) -> Target:
