@@ -66,10 +66,12 @@ async def piece(send: Any, body: bytes, more: bool = False) -> None:
 
 async def digest(scope: Any, receive: Any, send: Any) -> None:
     """Says what the body was."""
+    assert scope["type"] == "http"
     body = hashlib.sha256()
     while True:
         message = await receive()
-        assert message["type"] == "http.request"
+        if message["type"] != "http.request":
+            raise ConnectionError("the client has left")
         body.update(message["body"])
         if not message["more_body"]:
             break
@@ -132,7 +134,8 @@ async def test_slowApplication(front: Any) -> None:
         await go.wait()
         await digest(scope, receive, send)
 
-    served = front(ASGITarget(slow))
+    app = App(slow)
+    served = front(ASGITarget(app))
     client = served.client()
     size = 200_000_000
     await client.send(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
@@ -144,10 +147,12 @@ async def test_slowApplication(front: Any) -> None:
         except BlockingIOError:
             quiet += 1
             await turn(0.002)
-    assert sent < 30_000_000
-    client.close()
+    assert (len(app.scopes), sent < 30_000_000) == (1, True)
     go.set()
-    await served.settled()
+    client.close()
+    assert isinstance((await served.settled()).error, ClientLeft)
+    await until(lambda: app.outcomes == ["ConnectionError"], "the application's end")
+    assert any("failed after its client had left: ConnectionError" in line for line in served.said)
 
 
 @pytest_twisted.ensureDeferred
@@ -163,7 +168,7 @@ async def test_slowReader(front: Any) -> None:
             sent += 1
         await piece(send, b"")
 
-    served = front(ASGITarget(flood))
+    served = front(ASGITarget(App(flood)))
     client = served.client(receiveBuffer=4096)
     await client.ask()
     before = -1

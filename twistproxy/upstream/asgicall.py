@@ -276,7 +276,15 @@ class Call:
             # as it should, when it is told
             self._broken(Misuse("the application takes its client for gone"))
         except Exception as error:
-            self._log.failure("the application failed on {exchange}", exchange=self._exchange)
+            if self._gone and not self._ended:
+                # many frameworks raise when they are told that nobody is there any more
+                self._log.info(
+                    "the application failed after its client had left: {error!r} ({exchange})",
+                    error=error,
+                    exchange=self._exchange,
+                )
+            else:
+                self._log.failure("the application failed on {exchange}", exchange=self._exchange)
             self._broken(error)
 
     def _broken(self, error: Exception) -> None:
