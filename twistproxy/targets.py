@@ -24,10 +24,10 @@ from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.rules.target import MADE, parseTarget
 from twistproxy.server.site import ProxySite
+from twistproxy.upstream import process as _process
 from twistproxy.upstream.asgi import ASGIApplication, ASGIEndpoint, checkReactor
 from twistproxy.upstream.endpoint import EndpointTarget
 from twistproxy.upstream.inmemory import InMemoryEndpoint
-from twistproxy.upstream.process import ProcessTarget
 from twistproxy.upstream.resource import ResourceTarget
 from twistproxy.upstream.supervisor import Supervision
 from twistproxy.upstream.wsgi import WSGITarget
@@ -52,6 +52,20 @@ _PATIENT = Timeouts(**{field.name: None for field in attrs.fields(Timeouts)})
 #: Endpoints that lead to a host and port, and the port that goes without saying there.
 _SCHEMES = {"tcp": "http", "tls": "https", "ssl": "https"}
 _colons = re.compile(r"(?<!\\):").split
+
+
+class ProcessTarget(_process.ProcessTarget):
+    """
+    A program that is started on demand, over the fast transports where there are any; see
+    L{twistproxy.upstream.process.ProcessTarget}.
+    """
+
+    @staticmethod
+    def findReactor(reactor: Any) -> Any:
+        """
+        @return: what to connect with; looked for when the program is started.
+        """
+        return Network.of(reactor).reactor
 
 
 @attrs.frozen(init=False, eq=False)
@@ -200,7 +214,7 @@ def _bracketed(host: str) -> str:
 
 
 def _fromCommand(text: str, command: str, reactor: Any) -> Target:
-    return ProcessTarget(command, reactor=Network.of(reactor).reactor)
+    return ProcessTarget(command, reactor=reactor)
 
 
 _KINDS: dict[str, Callable[[str, str, Any], Target]] = {"endpoint:": _fromDescription, "exec:": _fromCommand}

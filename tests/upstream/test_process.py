@@ -22,7 +22,7 @@ from tests.net.peers import turn, until
 from tests.support import ondemand
 from tests.support.command import Command
 from tests.support.peers import Client
-from twistproxy import Timeouts
+from twistproxy import Router, Timeouts
 from twistproxy.targets import ProcessTarget, Supervision, targetOf
 from twistproxy.upstream.supervisor import State, Supervisor
 
@@ -279,6 +279,34 @@ async def test_stubborn(front: Any) -> None:
     served.proxy.transport.cut()
     await target.close()
     assert not runs(pid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_ownedByTheProxy(front: Any) -> None:
+    """A program that was given as a string belongs to the proxy, whose C{close} ends it; another is its giver's."""
+    own = front(f"exec:{' '.join(PROGRAM)}")
+    [made] = own.proxy.director.targets
+    given = program()
+    lent = front(given)
+    for served, target, state in ((own, made, State.STOPPED), (lent, given, State.READY)):
+        assert (await served.ask()).status == 200
+        served.proxy.close()
+        await until(lambda: supervisorOf(target)._users == 0, "that nobody is there")  # noqa: B023
+        await until(lambda: supervisorOf(target).state is not State.STOPPING, "its end")  # noqa: B023
+        assert supervisorOf(target).state is state
+
+
+@pytest_twisted.ensureDeferred
+async def test_router(front: Any) -> None:
+    """A router that made a program ends it too."""
+    router = Router().add(f"exec:{' '.join(PROGRAM)}")
+    [director] = router._ours
+    [target] = director.targets
+    supervisor = supervisorOf(target)
+    waiting = supervisor.ready()
+    await waiting
+    router.close()
+    await until(lambda: supervisor.state is State.STOPPED, "its end")
 
 
 # -- from the command line

@@ -18,9 +18,10 @@ from twisted.web.static import Data, File
 
 from tests.net.peers import until
 from tests.upstream.conftest import Flood, Stream
-from twistproxy import Timeouts
+from twistproxy import TargetDirector, Timeouts
 from twistproxy.errors import ClientLeft
 from twistproxy.targets import ResourceTarget, targetOf
+from twistproxy.testing import MemoryNetwork, MemoryProxy
 
 
 class Echo(Resource):
@@ -165,3 +166,22 @@ async def test_failures(front: Any, loggedErrors: list[Any]) -> None:
     await client.ending()
     error = (await served.settled(2)).error
     assert (error.stage.value, error.side.value, error.sent.value) == ("body", "upstream", "all")
+
+
+def test_underAClock() -> None:
+    """In a test in memory, a resource is one more upstream: it gets the clock for its reactor."""
+    network = MemoryNetwork()
+    page = Stream()
+    target = ResourceTarget(page, reactor=network.clock)
+    with MemoryProxy(TargetDirector(target), network=network, timeouts=Timeouts(responseHead=30)) as proxy:
+        client = proxy.client()
+        client.request()
+        proxy.advance(0.1)
+        page.requests[0].write(b"hello")
+        page.requests[0].finish()
+        proxy.advance(0.1)
+        assert client.response.body == b"hello"
+        client.request()
+        proxy.advance(31)
+        assert client.response.status == 504
+        assert page.requests[1].channel is None

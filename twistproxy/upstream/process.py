@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -67,9 +67,12 @@ class ProcessTarget(EndpointTarget):
             host=host,
             port=80,
             path=path,
-            endpoint=ProcessEndpoint(program, supervision or Supervision(), reactor),
+            endpoint=ProcessEndpoint(program, supervision or Supervision(), lambda: self.findReactor(reactor)),
             called=f"exec:{program.name}",
         )
+
+    #: how to find the reactor, when it is needed
+    findReactor = staticmethod(reactorOf)
 
     def close(self) -> Deferred[None]:
         """
@@ -114,8 +117,11 @@ class ProcessEndpoint:
     @ivar supervisor: who starts it and ends it.
     """
 
-    def __init__(self, program: Program, supervision: Supervision, reactor: Any) -> None:
-        self.supervisor = Supervisor(program, supervision, lambda: reactorOf(reactor))
+    def __init__(self, program: Program, supervision: Supervision, reactor: Callable[[], Any]) -> None:
+        """
+        @param reactor: gives the reactor.
+        """
+        self.supervisor = Supervisor(program, supervision, reactor)
 
     def __repr__(self) -> str:
         return f"<ProcessEndpoint {self.supervisor!r}>"
