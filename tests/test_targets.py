@@ -58,6 +58,11 @@ def test_endpointWithTLS(warmReactor: Any) -> None:
     assert (target.scheme, target.authority) == ("https", b"example.org")
 
 
+def test_names() -> None:
+    """A name is one word of visible characters, whatever the description has in it: it stands in the access log."""
+    assert targetOf('endpoint:unix:/run/my "app"\n.sock', Clock()).name == "endpoint:unix:/run/my%20%22app%22%0A.sock"
+
+
 def test_endpointObjects() -> None:
     """An endpoint is a target of its own."""
     endpoint = UNIXClientEndpoint(Clock(), "/run/app.sock")

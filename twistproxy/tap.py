@@ -124,9 +124,8 @@ twist revproxy --demo
         self["limits"] = {}
 
     def opt_target(self, value: str) -> None:
-        """Where requests go: http://host:port/base, https://host, host:port, :port, unix:/path,
-        endpoint:DESCRIPTION (any of Twisted's), or exec:PROGRAM, which is started when it is needed and told its
-        {port} or {socket}. Several are used in turn."""
+        """Where requests go: http://host:port/base, https://host, host:port, :port, unix:/path, endpoint:DESCRIPTION, \
+or 'exec:PROGRAM {port}' to have it started when it is needed. Several are used in turn."""
         try:
             # what has to be made needs the reactor, which is not chosen yet
             self["targets"].append(value if isMade(value) else targetOf(value))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -30,6 +31,9 @@ from twistproxy.errors import Stage, UpstreamError
 from twistproxy.interfaces import IDialer
 from twistproxy.upstream.agenterrors import connectError
 from twistproxy.upstreams import Target
+
+#: What a name can have in it: all that is visible.
+_IN_NAMES = "".join(map(chr, range(0x21, 0x7F))).replace('"', "")
 
 
 @attrs.frozen
@@ -55,7 +59,8 @@ class EndpointTarget(Target):
 
     @name.default
     def _calledName(self) -> str:
-        return self._name() if self.called is None else self.called
+        # one word, as it stands among others in the access log
+        return self._name() if self.called is None else quote(self.called, safe=_IN_NAMES)
 
 
 @implementer(IDialer)

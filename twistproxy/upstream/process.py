@@ -2,9 +2,8 @@
 """
 A program as an upstream: started when the first request wants it, watched, and ended with the proxy.
 
-The program is a value like every target; behind its endpoint stands one L{Supervisor<twistproxy.upstream.supervisor.
-Supervisor>}, which is in one of five states.  Requests wait, as connections that are being made, wherever they can hope
-for one.
+The program is a value like every target; behind its endpoint stands one
+L{Supervisor<twistproxy.upstream.supervisor.Supervisor>}.  Requests wait for it as connections that are being made.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class ProcessTarget(EndpointTarget):
             port=80,
             path=path,
             endpoint=ProcessEndpoint(program, supervision or Supervision(), lambda: self.findReactor(reactor)),
-            called=f"exec:{program.name}",
+            called=f"exec:{os.path.basename(program.arguments[0])}",
         )
 
     #: how to find the reactor, when it is needed
