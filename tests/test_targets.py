@@ -95,6 +95,8 @@ def test_notForEveryRequest() -> None:
     """A director cannot have an endpoint made anew for every request: it is told how to make it once."""
     with pytest.raises(ValueError, match="targetOf"):
         parseTarget("endpoint:tcp:host=127.0.0.1:port=8081")
+    with pytest.raises(TypeError, match="targetOf"):
+        parseTarget(Page(b""))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("given", [None, 8081, object()])

@@ -98,6 +98,13 @@ def test_badFolder(tmp_path: Path) -> None:
     assert supervisorOf(target).program.executable == str(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("name", "value"), [("kill", -1), ("failures", 0), ("idle", float("nan"))])
+def test_badSupervision(name: str, value: Any) -> None:
+    """Numbers that make no sense are refused when they are written."""
+    with pytest.raises(ValueError, match=f"{name}=.*at least"):
+        Supervision(**{name: value})
+
+
 # -- its life
 
 

@@ -46,7 +46,10 @@ def parseTarget(text: str) -> Target:
     @param text: what the operator wrote.
     @return: the target.
     @raise ValueError: with one line that says what to write instead, for anything that could mean two things.
+    @raise TypeError: if it is no string.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no target: give a string, or what twistproxy.targets.targetOf makes of it")
     if text.startswith(MADE):
         kind, _, rest = text.partition(":")
         if rest[:1].isdigit():

@@ -67,6 +67,13 @@ class Supervision:
     kill: float = 5.0
     maxWaiting: int = 1024
 
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            least = 1 if name == "failures" else 0
+            # not value < least, which a number that is none would pass
+            if value is not None and not value >= least:
+                raise ValueError(f"Supervision({name}={value!r}): write a number, at least {least}")
+
 
 class State(enum.Enum):
     """
