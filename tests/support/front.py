@@ -11,7 +11,7 @@ from twisted.logger import eventAsText, globalLogPublisher
 
 from tests.net.peers import until
 from tests.support.peers import Client, Message
-from twistproxy import ProxySite, ReverseProxy
+from twistproxy import ProxySite, ReverseProxy, Timeouts
 from twistproxy.events import ExchangeRecord
 
 
@@ -28,6 +28,8 @@ class Front:
         self.said: list[str] = []
         self._clients: list[Client] = []
         self.target = target
+        # a program takes its time to start where many run
+        options.setdefault("timeouts", Timeouts(connect=60))
         self.proxy = ReverseProxy.to(target, **options)
         self.site = ProxySite(self.proxy, observers=[self.records.append])
         self._port = reactor.listenTCP(0, self.site, interface="127.0.0.1")

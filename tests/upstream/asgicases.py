@@ -171,6 +171,7 @@ async def test_slowReader(front: Any) -> None:
     served = front(ASGITarget(App(flood)))
     client = served.client(receiveBuffer=4096)
     await client.ask()
+    await until(lambda: sent, "the first piece")
     before = -1
     while before != sent:
         before = sent

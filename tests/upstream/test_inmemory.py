@@ -235,6 +235,23 @@ def test_close() -> None:
     assert (pair.endpoint.connections, pair.reactor.pending) == (set(), 0)
 
 
+def test_noCycle() -> None:
+    """Ends that are lost know nothing of each other any more, and bear being asked for more."""
+    pair = Pair()
+    ends = [pair.client.transport, pair.server.transport]
+    ends[0].loseConnection()
+    pair.turns()
+    assert [end.peer for end in ends] == [None, None]
+    for end in ends:
+        end.write(b"late")
+        end.pauseProducing()
+        end.resumeProducing()
+        end.loseConnection()
+        end.loseWriteConnection()
+        end.abortConnection()
+    assert pair.reactor.pending == 0
+
+
 def test_closeWaitsForProducer() -> None:
     """As with every transport, the end waits for the producer's."""
     pair = Pair()

@@ -31,7 +31,9 @@ SCRIPT = ondemand.__file__
 PROGRAM = [sys.executable, "-I", "-S", SCRIPT]
 
 
-def program(*arguments: str, env: dict[str, str] | None = None, cwd: str | None = None, **settings: Any) -> ProcessTarget:
+def program(
+    *arguments: str, env: dict[str, str] | None = None, cwd: str | None = None, **settings: Any
+) -> ProcessTarget:
     """@return: a target for the small server."""
     settings.setdefault("pause", 0.01)
     return ProcessTarget([*PROGRAM, *arguments], env=env, cwd=cwd, supervision=Supervision(**settings))
@@ -240,7 +242,7 @@ def test_pauses() -> None:
 async def test_idle(front: Any) -> None:
     """One that nobody has a connection to ends after a while, if asked, and is started again when it is wanted."""
     target = program(idle=0.1)
-    served = front(target, timeouts=Timeouts(upstreamIdle=0.2))
+    served = front(target, timeouts=Timeouts(connect=60, upstreamIdle=0.2))
     first = (await served.ask()).body
     await until(lambda: supervisorOf(target).state is State.STOPPED, "its end")
     assert (await served.ask()).body != first
@@ -336,7 +338,7 @@ def command(tmp_path: Path) -> Any:
 @pytest_twisted.ensureDeferred
 async def test_command(command: Callable[..., Command]) -> None:
     """B10.1, B10.2: C{--target exec:...} starts it when it is wanted, and it does not outlive the command."""
-    process = await command("--target", f"exec:{' '.join(PROGRAM)} {{port}}").started()
+    process = await command("--target", f"exec:{' '.join(PROGRAM)} {{port}}", "--limit", "connect=60").started()
     assert b": starting" not in process.output
     with Client.connect(process.number) as client:
         assert isinstance(client, Client)
@@ -374,7 +376,9 @@ def test_reactorStops(tmp_path: Path, stubborn: bool) -> None:
     import subprocess
 
     arguments = ["stubborn"] if stubborn else []
-    script = STOPPED.replace("sys.argv[1:]", "sys.argv[1:], supervision=__import__('twistproxy').targets.Supervision(kill=0.2)")
+    script = STOPPED.replace(
+        "sys.argv[1:]", "sys.argv[1:], supervision=__import__('twistproxy').targets.Supervision(kill=0.2)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, *PROGRAM, *arguments],
         capture_output=True,

@@ -324,6 +324,8 @@ class InMemoryTransport:
         peer = self.peer
         self._lost(reason)
         peer._lost(peerReason)
+        # or both ends would have to wait for the garbage collector
+        self.peer = peer.peer = None
 
     def _lost(self, reason: Exception) -> None:
         if not self.connected:
