@@ -43,6 +43,7 @@ FLOORS: dict[int, set[str]] = {
     4: {
         "proxy",
         "agents",
+        "targets",
         "resources",
         "directors",
         "routes",

@@ -23,8 +23,8 @@ from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.observe.access import AccessLog, CombinedFormat
 from twistproxy.proxy import ReverseProxy
-from twistproxy.rules.target import parseTarget
 from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts
+from twistproxy.targets import targetOf
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -38,7 +38,7 @@ def serviceFor(reactor: Any, *targets: str, **options: Any) -> ProxyService:
         ServiceParts(
             network=network,
             proxy=proxy,
-            targets=[parseTarget(target) for target in targets],
+            targets=[targetOf(target, network) for target in targets],
             timeouts=Timeouts(),
             limits=Limits(),
             **options,
@@ -178,6 +178,18 @@ async def test_unreachable(serve: Any, said: list[str]) -> None:
     assert said[1].startswith(f"target {target} cannot be reached now (")
     asking = client(service)
     assert (await asking.get()).status == 502
+    asking.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_endpoint(serve: Any, origin: Origin, said: list[str]) -> None:
+    """B8.5, B10.3: an endpoint is a target as any other: looked at, named as it was written, and used."""
+    port = origin.target.rpartition(":")[2]
+    service = serve(f"endpoint:tcp:host=127.0.0.1:port={port}")
+    asking, connection = await running(service, origin)
+    await connection.answer(b"hello")
+    assert (await asking.response()).body == b"hello"
+    assert f"forwards to endpoint:tcp:host=127.0.0.1:port={port} (" in said[0]
     asking.close()
 
 

@@ -184,6 +184,7 @@ def test_examples() -> None:
         ([], "say where to: --target"),
         (["--target", "example.org"], "ambiguous; write http://example.org or https://example.org"),
         (["--target", "ftp://x"], "scheme 'ftp'"),
+        (["--target", "endpoint:8081"], "ambiguous; write http://endpoint:8081"),
         (["--demo", "--target", ":1"], "exclude each other"),
         (["--target", ":1", "--host", "x", "--preserve-host"], "exclude each other"),
         (["--target", ":1", "--host", "a b"], "no valid Host"),
@@ -232,6 +233,7 @@ def test_wrong(arguments: list[str], said: str, capsys: pytest.CaptureFixture[st
         (["--upstream-cert", "/nonexistent.pem"], 1, "/nonexistent.pem"),
         (["--upstream-ca", "/dev/null"], 1, "/dev/null"),
         (["--access-log", "/nonexistent/access.log"], 1, "/nonexistent/access.log"),
+        (["--target", "endpoint:nope:x"], 64, "Unknown endpoint type: 'nope'; write endpoint:tcp:"),
     ],
 )
 def test_cannotBeMade(arguments: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:

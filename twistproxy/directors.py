@@ -5,16 +5,17 @@ Ready-made directors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import cycle
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twistproxy.core.request import ProxyRequest
 from twistproxy.interfaces import IDirector
-from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
-from twistproxy.upstreams import Target
+from twistproxy.targets import TargetLike, closeTargets, isMade, targetOf
 
 
 @implementer(IDirector)
@@ -31,27 +32,32 @@ class TargetDirector:
 
     def __init__(
         self,
-        targets: Sequence[Target | str] | Target | str,
+        targets: TargetLike | Iterable[TargetLike],
         *,
         preserveHost: bool = False,
         fixedHost: bytes | None = None,
         fence: bool = True,
         forwarded: bool = False,
+        reactor: Any = None,
     ) -> None:
         """
-        @param targets: one or more targets.
+        @param targets: one target or a sequence of them, each as L{targetOf} takes it.
         @param preserveHost: keep the client's Host; the target's is the default.
         @param fixedHost: the Host to send, whatever the client's and the target's are.
         @param fence: refuse requests whose dot segments would climb out of a target's base path.
         @param forwarded: also set C{Forwarded} (RFC 7239).
+        @param reactor: for targets that are endpoints or programs; the global reactor by default.
         @raise ValueError: if a target or C{fixedHost} is malformed, or there is no target.
         """
         if fixedHost is not None and not validHost(fixedHost):
             raise ValueError(f"the host {fixedHost!r} is invalid")
-        given = [targets] if isinstance(targets, (Target, str)) else list(targets)
+        several = isinstance(targets, Iterable) and not isinstance(targets, str)
+        given = list(targets) if several else [targets]
         if not given:
             raise ValueError("a target is needed")
-        self.targets = tuple(parseTarget(target) if isinstance(target, str) else target for target in given)
+        self.targets = tuple(targetOf(target, reactor) for target in given)
+        # What was given from outside belongs to whoever gave it.
+        self._made = [target for target, text in zip(self.targets, given, strict=True) if isMade(text)]
         self._only = self.targets[0] if len(self.targets) == 1 else None
         self._turns = cycle(self.targets)
         self._preserveHost = preserveHost
@@ -69,3 +75,11 @@ class TargetDirector:
         request.setXForwarded()
         if self._forwarded:
             request.setForwarded()
+
+    def close(self) -> Deferred[None]:
+        """
+        End what was started for targets that were given as strings, as soon as nobody uses it any more.
+
+        @return: a Deferred that fires when it has ended.
+        """
+        return closeTargets(self._made)

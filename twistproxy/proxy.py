@@ -8,7 +8,7 @@ careful operator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
@@ -34,8 +34,8 @@ from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.server import site as _site
+from twistproxy.targets import TargetLike
 from twistproxy.upstream.pool import PoolSettings
-from twistproxy.upstreams import Target
 
 
 class HookOptions(TypedDict, total=False):
@@ -126,7 +126,7 @@ class ReverseProxy(ProxyFlow):
     @classmethod
     def to(
         cls,
-        target: Target | str,
+        target: TargetLike,
         *,
         preserveHost: bool = False,
         fence: bool = True,
@@ -136,13 +136,19 @@ class ReverseProxy(ProxyFlow):
         A proxy for one target.
 
         @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
-            C{"unix:/run/app.sock"}.
+            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxy}.
         @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
         """
-        return cls(TargetDirector(target, preserveHost=preserveHost, fence=fence), **options)
+        director = TargetDirector(target, preserveHost=preserveHost, fence=fence, reactor=options.get("reactor"))
+        proxy = cls(director, **options)
+        proxy._closing = director.close
+        return proxy
+
+    #: ends what belongs to the director, where that was made here
+    _closing: Callable[[], object] | None = None
 
     def close(self) -> None:
         """
@@ -150,6 +156,8 @@ class ReverseProxy(ProxyFlow):
         """
         if hasattr(self.transport, "close"):
             self.transport.close()
+        if self._closing is not None:
+            self._closing()
 
 
 class ProxySite(_site.ProxySite):

@@ -5,7 +5,7 @@ C{ReverseProxyResource} with its default parts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, Unpack
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,7 @@ from twistproxy.directors import TargetDirector
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.proxy import HookOptions, ReverseProxy
-from twistproxy.upstreams import Target
+from twistproxy.targets import TargetLike
 from twistproxy.web import resource as _resource
 
 
@@ -88,7 +88,7 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
     @classmethod
     def to(
         cls,
-        target: Target | str,
+        target: TargetLike,
         *,
         preserveHost: bool = False,
         fence: bool = True,
@@ -98,13 +98,19 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
         A resource for one target.
 
         @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
-            C{"unix:/run/app.sock"}.
+            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxyResource}.
         @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
         """
-        return cls(TargetDirector(target, preserveHost=preserveHost, fence=fence), **options)
+        director = TargetDirector(target, preserveHost=preserveHost, fence=fence, reactor=options.get("reactor"))
+        resource = cls(director, **options)
+        resource._closing = director.close
+        return resource
+
+    #: ends what belongs to the director, where that was made here
+    _closing: Callable[[], Deferred[None]] | None = None
 
     def close(self, cut: bool = False) -> Deferred[None]:
         """
@@ -117,4 +123,7 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
         ended = super().close(cut)
         if self._ownsTransport:
             ended.addCallback(lambda _: self.proxy.close())
+        if self._closing is not None:
+            closing = self._closing
+            ended.addCallback(lambda _: closing())
         return ended

@@ -30,7 +30,7 @@ from twistproxy.interfaces import IDirector, IResponder
 from twistproxy.message import Request, Response
 from twistproxy.proxy import ProxyOptions, ReverseProxy
 from twistproxy.rules.pathmap import splitPrefix
-from twistproxy.upstreams import Target
+from twistproxy.targets import TargetLike, isTarget
 
 _isHost = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]").fullmatch
 _needsCare = re.compile(rb"%|//|/\.").search
@@ -93,7 +93,7 @@ class Route:
 
     def __init__(
         self,
-        branch: Any,
+        branch: TargetLike | Response | IResponder | DirectorLike,
         host: str | None,
         prefix: str,
         methods: str | Iterable[str] | None,
@@ -169,6 +169,7 @@ class Router:
         self._transport: Any = transport
         self._options = options
         self._proxies: dict[int, ReverseProxy] = {}
+        self._ours: list[TargetDirector] = []
         # host (b"*.name" or None too), then prefix, then routes, best first
         self._hosts: dict[bytes | None, dict[bytes, list[Route]]] = {}
         self._wildcards = False
@@ -176,7 +177,7 @@ class Router:
 
     def add(
         self,
-        branch: Target | str | Response | IResponder | DirectorLike,
+        branch: Any,
         *,
         host: str | None = None,
         path: str = "",
@@ -206,8 +207,9 @@ class Router:
         @raise ValueError: if a condition makes no sense.
         @raise TypeError: if C{branch} is nothing of these.
         """
-        if isinstance(branch, (Target, str)):
-            branch = TargetDirector(branch)
+        if isTarget(branch):
+            branch = TargetDirector(branch, reactor=self._options.get("reactor"))
+            self._ours.append(branch)
         if IResponder.providedBy(branch):
             hookOf(branch, IResponder, "respond")
         elif not isinstance(branch, Response):
@@ -348,6 +350,8 @@ class Router:
         """
         if hasattr(self._transport, "close"):
             self._transport.close()
+        for director in self._ours:
+            director.close()
 
 
 @implementer(IDirector)

@@ -29,6 +29,8 @@ from twistproxy.net.tls import TLSSettings
 from twistproxy.observe.access import AccessLog
 from twistproxy.observe.counters import Counters, Counts
 from twistproxy.proxy import ProxySite, ReverseProxy
+from twistproxy.targets import closeTargets
+from twistproxy.upstream.endpoint import EndpointDialer, EndpointTarget
 from twistproxy.upstreams import Target
 
 
@@ -133,7 +135,9 @@ class ProxyService(Service):
     def _probeTargets(self) -> None:
         if not self._parts.demo:
             for target in self._parts.targets:
-                self._probe(target)
+                if type(target) in (Target, EndpointTarget):
+                    # others are in this process, or started when they are needed
+                    self._probe(target)
 
     def _endpoint(self, description: str) -> IStreamServerEndpoint:
         """
@@ -186,7 +190,7 @@ class ProxyService(Service):
         """
         connection = Protocol()
         connection.factory = Factory()
-        dialer = self._parts.network.dialer(self._parts.timeouts, self._parts.tls)
+        dialer = EndpointDialer(self._parts.network.dialer(self._parts.timeouts, self._parts.tls))
         probing = dialer.dial(target, connection)
         self._probes.add(probing)
 
@@ -259,6 +263,10 @@ class ProxyService(Service):
         transport: Any = parts.proxy.transport
         if hasattr(transport, "cut"):
             transport.cut()
+        return closeTargets(parts.targets).addCallback(self._closed)
+
+    def _closed(self, _: object) -> Any:
+        parts = self._parts
         if parts.access is not None:
             parts.access.close()
         self._stopped()
@@ -346,6 +354,8 @@ def _targetText(target: Target) -> str:
     path = target.path.decode("ascii") + ("?" + target.query.decode("ascii") if target.query else "")
     if target.socketPath is not None:
         return target.name + (":" + path if path else "")
+    if isinstance(target, EndpointTarget):
+        return target.name + path
     return f"{target.scheme}://{target.authority.decode('ascii')}{path}"
 
 

@@ -32,8 +32,8 @@ from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
 from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts
 from twistproxy.signals import catchSignals
+from twistproxy.targets import isMade, targetOf
 from twistproxy.upstream.pool import PoolSettings
-from twistproxy.upstreams import Target
 
 _log = Logger()
 
@@ -137,10 +137,11 @@ twist revproxy --demo
         self["limits"] = {}
 
     def opt_target(self, value: str) -> None:
-        """Where requests go: http://host:port/base, https://host, host:port, :port, or unix:/path.
-        Several are used in turn."""
+        """Where requests go: http://host:port/base, https://host, host:port, :port, unix:/path, endpoint:DESCRIPTION, \
+or 'exec:PROGRAM {port}' to have it started when it is needed. Several are used in turn."""
         try:
-            self["targets"].append(parseTarget(value))
+            # what has to be made needs the reactor, which is not chosen yet
+            self["targets"].append(value if isMade(value) else targetOf(value))
         except ValueError as error:
             raise usage.UsageError(str(error)) from None
 
@@ -318,7 +319,10 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
     timeouts = attrs.evolve(Timeouts(), **options["limits"])
     limits = Limits()
     tls = _tlsSettings(options)
-    targets: list[Target] = options["targets"]
+    try:
+        targets = [targetOf(target, network) for target in options["targets"]]
+    except ValueError as error:
+        _exit(EX_USAGE, str(error))
     host = options["host"]
     director: Any = (
         _noDirector

@@ -17,6 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.net.peers import until
+from tests.support.front import Front
 from tests.support.peers import Message
 from tests.support.webserver import WebServer
 from twistproxy.agents import ProxyAgent, ProxyConnectionPool
@@ -190,3 +191,17 @@ def proxyAgent(warmReactor: Any) -> Iterator[Callable[..., ProxyAgent]]:
 
     for agent in made:
         pytest_twisted.blockon(Deferred.fromCoroutine(ended(agent)))
+
+
+@pytest.fixture
+def front(warmReactor: Any) -> Iterator[Callable[..., Front]]:
+    """Puts proxies in front of targets."""
+    made: list[Front] = []
+
+    def make(target: Any, **options: Any) -> Front:
+        made.append(Front(warmReactor, target, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        pytest_twisted.blockon(Deferred.fromCoroutine(each.close()))

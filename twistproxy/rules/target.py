@@ -30,6 +30,9 @@ _disputed = re.compile(rb";|%(?![0-9A-Fa-f]{2})").search
 #: Words that are a scheme or the type of a Twisted endpoint where C{host:port} is expected.
 _NO_HOSTS = frozenset(("http", "https", "ssl", "tcp", "tcp6", "tls", "unix"))
 
+#: What a target begins with that is more than an address: it is made once, not read anew for every request.
+MADE = ("endpoint:", "exec:")
+
 #: The longest path that fits into a C{sockaddr_un} with its NUL, on Linux.
 _MAX_SOCKET_PATH = 107
 
@@ -43,7 +46,15 @@ def parseTarget(text: str) -> Target:
     @param text: what the operator wrote.
     @return: the target.
     @raise ValueError: with one line that says what to write instead, for anything that could mean two things.
+    @raise TypeError: if it is no string.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no target: give a string, or what twistproxy.targets.targetOf makes of it")
+    if text.startswith(MADE):
+        kind, _, rest = text.partition(":")
+        if rest[:1].isdigit():
+            raise ValueError(f"the target {text!r} is ambiguous; write http://{text}, or {kind}:... for what it makes")
+        raise ValueError(f"the target {text[:200]!r} is made once: give what twistproxy.targets.targetOf makes of it")
     if not text or any(char.isspace() or not char.isprintable() for char in text):
         raise ValueError(f"the target {text!r} is empty or has white space in it; write http://host:port")
     if "#" in text:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -31,6 +32,9 @@ from twistproxy.interfaces import IDialer
 from twistproxy.upstream.agenterrors import connectError
 from twistproxy.upstreams import Target
 
+#: What a name can have in it: all that is visible.
+_IN_NAMES = "".join(map(chr, range(0x21, 0x7F))).replace('"', "")
+
 
 @attrs.frozen
 class EndpointTarget(Target):
@@ -40,15 +44,23 @@ class EndpointTarget(Target):
     @ivar endpoint: the L{IStreamClientEndpoint<twisted.internet.interfaces.IStreamClientEndpoint>}.
     @ivar pooledAs: under what to keep its connections; the endpoint itself by default, so two targets share
         connections if they share the endpoint.
+    @ivar called: the target as it stands in logs, if host and port do not tell enough.
     """
 
     endpoint: Any = None
     pooledAs: Hashable = None
+    called: str | None = None
     key: Hashable = attrs.field(init=False)
+    name: str = attrs.field(init=False)
 
     @key.default
     def _endpointKey(self) -> Hashable:
         return ("endpoint", self.endpoint if self.pooledAs is None else self.pooledAs)
+
+    @name.default
+    def _calledName(self) -> str:
+        # one word, as it stands among others in the access log
+        return self._name() if self.called is None else quote(self.called, safe=_IN_NAMES)
 
 
 @implementer(IDialer)
