@@ -2,8 +2,9 @@
 """
 C{ReverseProxyResource}: a proxy as a leaf of any C{twisted.web} resource tree.
 
-It comes in two strengths.  Under a stock C{Site} a request's body is collected before a resource is asked; the first
-one says so in the log.  Under C{Site(root, requestFactory=StreamingRequest)} bodies stream, over HTTP/1.1.
+It comes in three strengths.  Under a stock C{Site} a request's body is collected before a resource is asked; the first
+one says so in the log.  Under C{Site(root, requestFactory=StreamingRequest)} bodies stream, over HTTP/1.1.  Under a
+C{ProxySite} it takes the exchange of our own wire as it is.
 
 Mounted below a prefix, the upstream sees paths without it, is told of it by C{X-Forwarded-Prefix}, and what it says of
 its own addresses is mapped back (L{twistproxy.rules.pathmap}).
@@ -21,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
+from twistproxy.core.mounting import downstreamOf, interpose
 from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
 from twistproxy.events import ExchangeRecord
@@ -29,11 +31,14 @@ from twistproxy.limits import Limits
 from twistproxy.message import Request, Response, UpstreamResponse
 from twistproxy.rules.pathmap import PathMap, splitPrefix
 from twistproxy.web.downstream import SiteDownstream
+from twistproxy.web.entering import enterFrom
 from twistproxy.web.inbound import inboundRequest
+from twistproxy.web.mounted import IExchangeResource, MountedDownstream
+from twistproxy.web.sitechannel import ExchangeChannel
 from twistproxy.web.streaming import IStreamingResource
 
 
-@implementer(IStreamingResource)
+@implementer(IStreamingResource, IExchangeResource)
 class ReverseProxyResource(Resource):
     """
     Gives the requests of a site to a responder.
@@ -80,10 +85,14 @@ class ReverseProxyResource(Resource):
         """
         See L{IResource.render<twisted.web.resource.IResource.render>}.
         """
+        channel = request.channel
+        if isinstance(channel, ExchangeChannel):
+            enterFrom(channel, self, self._limits, collected=True)
+            return NOT_DONE_YET
         streamed = getattr(request, "streamedBody", None)
         inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
         publicPath = inbound.path
-        prefix = self._stripPrefix(request, inbound)
+        prefix = self._stripPrefix(request.prepath or (), inbound, request.uri[:1] != b"/")
         if streamed is None and inbound.length and not self._saidBuffered:
             self._saidBuffered = True
             self._log.info(
@@ -106,18 +115,47 @@ class ReverseProxyResource(Resource):
         exchange.start()
         return NOT_DONE_YET
 
-    def _stripPrefix(self, request: Any, inbound: Request) -> bytes:
+    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> None:
+        """
+        See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
+        """
+        inbound = exchange.request
+        publicPath = inbound.path if self._mapBack else b""
+        prefix = self._stripPrefix(prepath, inbound)
+
+        def headLines(response: Response) -> list[bytes]:
+            return self._mapped(exchange, prefix, publicPath, response)
+
+        def ended() -> None:
+            for observer in self._context.observers:
+                self._tell(observer, exchange)
+            self._exchangeEnded(exchange)
+
+        if self._closed is not None:
+            inbound.fault = inbound.fault or Unavailable("the resource is closed")
+        interpose(exchange, MountedDownstream(downstreamOf(exchange), ended, headLines if self._mapBack else None))
+        self.exchanges.add(exchange)
+        self._context.respond(exchange)
+
+    def _tell(self, observer: Callable[[ExchangeRecord], None], exchange: Exchange) -> None:
+        try:
+            observer(exchange.record)
+        except Exception:
+            self._log.failure("an observer failed on {exchange}", exchange=exchange)
+
+    def _stripPrefix(self, prepath: Sequence[bytes], inbound: Request, absolute: bool = False) -> bytes:
         """
         Take the path that led to this resource off a request's target.
 
+        @param absolute: whether a stock site was asked for a whole URL.
         @return: that path.
         """
-        steps = list(request.prepath or ())
+        steps = list(prepath)
         if steps and steps[-1] == b"":
             steps.pop()  # the resource is the index of its parent
         if not steps or inbound.fault is not None:
             return b""
-        if request.uri[:1] != b"/":
+        if absolute:
             # Twisted has cut the address of a whole URL into a path, which led here by accident.
             inbound.fault = ClientError("a request target in absolute form for a resource below a prefix")
             return b""

@@ -380,6 +380,12 @@ class H1Server(H1Connection):
         """
         return any(field[0] == EXPECT for field in self._request.fields)
 
+    def closeBehind(self) -> None:
+        """
+        Close the connection behind the response, whose head is still to be sent.
+        """
+        self._persist = False
+
     def write(self, data: bytes) -> None:
         """
         See L{IDownstream.write}.
