@@ -279,8 +279,8 @@ def responderFor(site: TreeSite, **options: Any) -> Any:
     @param options: as for L{ResourceTree}.
     @return: what serves a tree.  One that is nothing but a proxy is entered without being walked.
     """
-    root: Any = site.resource
-    if IExchangeResource.providedBy(root) and root.isLeaf:
+    root = site.resource
+    if IExchangeResource.providedBy(root) and getattr(root, "isLeaf", False):
         return lambda exchange: root.enter(exchange, ())
     return ResourceTree(site, **options)
 
