@@ -62,6 +62,7 @@ class CollectedContent:
         Collect.  Ends in C{render} of the channel, or in a refusal.
         """
         channel, limit = self._channel, self._limit
+        channel.collected = True
         exchange: Exchange = channel.exchange
         body: Any = exchange.request.body
         whole = type(body) is bytes

@@ -20,17 +20,17 @@ from twistproxy.web.mounted import MountedDownstream
 from twistproxy.web.sitechannel import ExchangeChannel
 
 
-def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits, collected: bool = False) -> None:
+def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits) -> None:
     """
     Give an exchange to a resource that takes exchanges.
 
     @param channel: of the request that led to it.
     @param resource: an L{IExchangeResource<twistproxy.web.mounted.IExchangeResource>}.
     @param limits: the bounds.
-    @param collected: whether the body has been collected; otherwise it is still coming, or was here with the head.
     """
     exchange, request = channel.exchange, channel.request
     was = exchange.request
+    collected = channel.collected
     streamed = None if collected or type(was.body) is bytes else was.body
     expect = [field[3] for field in was.fields if field[0] == EXPECT]
     inbound = inboundRequest(request, limits, streamed, expect)

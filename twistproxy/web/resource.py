@@ -29,7 +29,7 @@ from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver, IResponder
 from twistproxy.limits import Limits
 from twistproxy.message import Request, Response, UpstreamResponse
-from twistproxy.rules.pathmap import PathMap, splitPrefix
+from twistproxy.rules.pathmap import PathMap, mayBeMapped, splitPrefix
 from twistproxy.web.downstream import SiteDownstream
 from twistproxy.web.entering import enterFrom
 from twistproxy.web.inbound import inboundRequest
@@ -87,7 +87,7 @@ class ReverseProxyResource(Resource):
         """
         channel = request.channel
         if isinstance(channel, ExchangeChannel):
-            enterFrom(channel, self, self._limits, collected=True)
+            enterFrom(channel, self, self._limits)
             return NOT_DONE_YET
         streamed = getattr(request, "streamedBody", None)
         inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
@@ -172,7 +172,7 @@ class ReverseProxyResource(Resource):
         outbound = exchange.outbound
         if not self._mapBack or outbound is None or outbound.upstream is None:
             return response.lines
-        if not isinstance(response, UpstreamResponse):
+        if not isinstance(response, UpstreamResponse) or not mayBeMapped(response.lines):
             return response.lines
         target = outbound.upstream
         paths = PathMap(

@@ -49,6 +49,7 @@ class ExchangeChannel:
     @ivar transport: the connection's byte transport.
     @ivar request: the request.
     @ivar found: what the look-up at the head has found, until the request asks for it.
+    @ivar collected: whether the body is in the request's C{content}.
     @ivar over: whether nothing is expected of the request any more.
     """
 
@@ -71,6 +72,7 @@ class ExchangeChannel:
         self._body: AnswerBody | None = None
         self._producer: Any = None
         self.found: Any = None
+        self.collected = False
         self.over = False
         self._within = contextOf(exchange).run
         self._waiting: Any = None

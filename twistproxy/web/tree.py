@@ -8,7 +8,8 @@ at that time::
 
     found                                what happens
     takes exchanges (a proxy)            it is given the exchange: nothing of the body has been read
-    a Deferred of a resource (a guard)   that is waited for; what comes of it counts
+    a Deferred of a resource             that is waited for; what comes of it counts
+    what a guard has let pass            the same for what it guards
     streams (IStreamingResource)         rendered now, with the body in request.streamedBody
     anything else                        the body is collected, up to a bound, and then it is rendered
 
@@ -27,6 +28,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.guard import HTTPAuthSessionWrapper
 from twisted.web.http import parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource, getChildForRequest
@@ -241,12 +243,16 @@ class ResourceTree:
         found.resource = resource
         found.keep(request)
         channel.found = found
+        renderNow = False
         if resource is not None and IStreamingResource.providedBy(resource):
             request.streamedBody, request.expectations = streamedBody(channel)
-            if request.streamedBody is not None:
-                request.gotLength(0)
-                channel.render()
-                return
+            renderNow = request.streamedBody is not None
+        elif type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
+            renderNow = _guardsProxy(resource)
+        if renderNow:
+            request.gotLength(0)
+            channel.render()
+            return
         self._collect(channel)
 
     def _arrived(self, result: Any, channel: ExchangeChannel, found: Found) -> None:
@@ -272,6 +278,17 @@ class ResourceTree:
         """
         if not channel.over:
             CollectedContent(channel, self._limits.collected).begin()
+
+
+def _guardsProxy(resource: Any) -> bool:
+    """
+    @param resource: something of C{twisted.web.guard}'s.
+    @return: whether it is the wrapper around a resource that takes exchanges.  The wrapper only wants to be told of the
+        end, and there is one around each step below a guard.
+    """
+    while type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
+        resource = getattr(resource, "resource", None)
+    return resource is not None and IExchangeResource.providedBy(resource)
 
 
 def responderFor(site: TreeSite, **options: Any) -> Any:
