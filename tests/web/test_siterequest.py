@@ -537,7 +537,7 @@ def test_finishTwice() -> None:
         answered(held, b"once")
         with pytest.warns(UserWarning, match=r"request\.finish called twice"):
             held.requests[0].finish()
-        with pytest.raises(RuntimeError, match="after Request.finish was called"):
+        with pytest.raises(RuntimeError, match=r"after Request\.finish was called"):
             held.requests[0].write(b"more")
         assert client.response.body == b"once"
         assert len(client.responses) == 1
