@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h11
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from twisted.web.server import Site
 
 from tests.support.peers import Client, Message
 from tests.web.trees import everything
-from twistproxy import ProxySite
+from twistproxy import Limits, ProxySite
 
 #: Not compared: the time, how the body and the connection are framed, and what is random.
 FREE = {b"date", b"connection", b"content-length", b"transfer-encoding", b"set-cookie", b"x-boundary"}
@@ -169,7 +170,7 @@ class Sites:
         self.threads.start()
         root = everything(reactor, self.threads, folder)
         self.stock = Site(root, reactor=reactor)
-        self.ours = ProxySite(root, reactor=reactor)
+        self.ours = ProxySite(root, reactor=reactor, limits=Limits(collected=1_000_000))
         self.ports = [
             reactor.listenTCP(0, self.stock, interface="127.0.0.1"),
             self.ours.network.reactor.listenTCP(0, self.ours, interface="127.0.0.1"),
@@ -248,3 +249,70 @@ async def test_same(sites: Sites, loggedErrors: list[LogEvent], case: str) -> No
     assert compared(ours) == compared(stock)
     said = [message[b"content-length"] for message in (stock, ours)]
     assert said[0] == said[1] or None in said
+
+
+#: What differs, as statuses of the stock site and of ours, and why.  0 is a response that does not look complete.
+DIFFERENT: dict[str, tuple[bytes, int, int, str]] = {
+    "GET *": (ask("*"), 405, 400, "RFC 9112 3.2.4: only OPTIONS asks of the server as a whole"),
+    "no host": (ask("/data").replace(b"Host: story.test\r\n", b""), 200, 400, "RFC 9112 3.2"),
+    "two hosts": (ask("/data", "Host: other.test"), 200, 400, "RFC 9112 3.2"),
+    "a whole URL": (ask("http://story.test/data"), 404, 200, "RFC 9112 3.2.2: servers have to understand it"),
+    "CONNECT": (ask("a.test:80", method="CONNECT"), 404, 405, "nothing here opens tunnels to anywhere"),
+    "chunks in 1.0": (
+        ask("/echo", "Transfer-Encoding: chunked", method="POST", version="1.0", body=b"0\r\n\r\n"), 200, 400,
+        "RFC 9112 6.1: what stands before us may see another request there",
+    ),
+    "folded": (ask("/data", "X-A: 1\r\n 2"), 200, 400, "RFC 9112 5.2"),
+    "a large body": (post("/echo", b"z" * 2_000_000, "text/plain"), 200, 413, "there is a bound"),
+    "too long": (ask("/toolong"), 200, 0, "what is too much would be read as the next response"),
+    "too short": (ask("/tooshort"), 0, 0, "cut off in either case; stock keeps a kept connection waiting instead"),
+    "dropping": (ask("/dropping"), 0, 0, "the resource has closed the connection"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+@pytest_twisted.ensureDeferred
+async def test_different(sites: Sites, case: str) -> None:
+    """Where the two sites differ, they do so for a reason."""
+    data, *statuses, reason = DIFFERENT[case]
+    assert reason
+    got = []
+    for number in (0, 1):
+        try:
+            got.append((await sites.one(number, data)).status)
+        except h11.RemoteProtocolError:
+            got.append(0)
+    assert got == statuses
+
+
+@pytest_twisted.ensureDeferred
+async def test_notAskedInVain(sites: Sites) -> None:
+    """RFC 9110 10.1.1: a client whose body is here already need not be told to go on; stock tells it."""
+    data = post("/echo", b"a=1", "application/x-www-form-urlencoded", "Expect: 100-continue")
+    stock, ours = [await sites.one(number, data) for number in (0, 1)]
+    assert [[status for status, _ in message.interims] for message in (stock, ours)] == [[100], []]
+    assert ours.body == stock.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_keptAlive(sites: Sites) -> None:
+    """Every sort of answer leaves its connection fit for the next, with both sites alike."""
+    for number in (0, 1):
+        client = sites.client(number)
+        for target in ("/data", "/later", "/push", "/pull", "/nothing", "/empty", "/files/page.txt", "/wsgi/x", "/nowhere"):
+            assert (await client.get(target)).status in (200, 204, 404), target
+        await client.ask("HEAD", "/later")
+        assert (await client.response("HEAD")).status == 200
+        assert (await client.get("/data")).body == b"some data"
+
+
+@pytest_twisted.ensureDeferred
+async def test_sessionKept(sites: Sites) -> None:
+    """A session is found again by its cookie."""
+    for number in (0, 1):
+        client = sites.client(number)
+        first = await client.get("/session")
+        cookie = (first[b"set-cookie"] or b"").partition(b";")[0].decode()
+        await client.ask("GET", "/session", (f"Cookie: {cookie}",))
+        second = await client.response()
+        assert (first.body, second.body, second[b"set-cookie"]) == (b"1", b"2", None)

@@ -206,7 +206,12 @@ def everything(reactor: Any, threads: Any, folder: Path) -> Resource:
             if length is not None:
                 request.setHeader(b"content-length", b"%d" % length)
 
+            gone: list[Any] = []
+            request.notifyFinish().addErrback(gone.append)
+
             def step(left: tuple[bytes, ...]) -> None:
+                if gone:
+                    return
                 if left:
                     request.write(left[0])
                     reactor.callLater(0.001, step, left[1:])
