@@ -66,8 +66,12 @@ class TreeSite(Site):
         See C{twisted.web.server.Site.getResourceFor}.  The answer for a request that has been looked up at its head is
         known.
         """
-        found, request.channel.found = request.channel.found, None
-        return super().getResourceFor(request) if found is None else found.restore(request)
+        channel = getattr(request, "channel", None)
+        found = getattr(channel, "found", None)
+        if channel is None or found is None:
+            return super().getResourceFor(request)
+        channel.found = None
+        return found.restore(request)
 
 
 class Found:
