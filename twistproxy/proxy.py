@@ -17,10 +17,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.web.server import Site
 
 from twistproxy.agents import ProxyAgent, ProxyConnectionPool
-from twistproxy.core.proxy import ProxyFlow
+from twistproxy.core.proxy import ProxyFlow, hookOf
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
+from twistproxy.interfaces import IResponder
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
@@ -131,7 +132,6 @@ class ProxySite(_site.ProxySite):
     (off by default), C{sessions}, C{sessionFactory}, C{makeSession}, C{getSession} and C{getResourceFor}.
     """
 
-    resource = _ofTree("resource")
     requestFactory = _ofTree("requestFactory")
     displayTracebacks = _ofTree("displayTracebacks")
     sessions = _ofTree("sessions")
@@ -173,7 +173,8 @@ class ProxySite(_site.ProxySite):
             )
             whole = (timeouts or Timeouts()).exchange
             ticks = None if whole is None else network.wheel.ticks(whole)
-            responder = responderFor(site, limits=limits, wheel=network.wheel, exchangeTicks=ticks)
+            self._treeOptions = {"limits": limits, "wheel": network.wheel, "exchangeTicks": ticks}
+            responder = responderFor(site, **self._treeOptions)
         elif isinstance(responder, Site):
             raise TypeError("ProxySite takes the place of a Site, and not one itself: give it site.resource")
         super().__init__(
@@ -196,6 +197,19 @@ class ProxySite(_site.ProxySite):
         if self._webSite is None:
             raise AttributeError("this site serves a responder, and no tree of resources")
         return self._webSite
+
+    @property
+    def resource(self) -> Any:
+        """
+        The root of the tree; another one may take its place while the site runs.
+        """
+        return self.webSite.resource
+
+    @resource.setter
+    def resource(self, root: Any) -> None:
+        self.webSite.resource = root
+        self.responder = responderFor(self.webSite, **self._treeOptions)
+        self._exchanges.respond = hookOf(self.responder, IResponder, "respond")
 
     def listen(self, endpoint: str) -> Deferred[IListeningPort]:
         """

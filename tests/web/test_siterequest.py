@@ -4,6 +4,7 @@ What a resource may do to a C{twisted.web.server.Request} under a C{ProxySite}, 
 
 from __future__ import annotations
 
+import gc
 from contextvars import ContextVar
 from typing import Any
 
@@ -601,6 +602,65 @@ def test_displayTracebacks(loggedErrors: list[LogEvent]) -> None:
         client.send(GET)
         assert (client.response.status, b"secret" in client.response.body) == (500, True)
         assert failed(loggedErrors) == 2
+
+
+@pytest.mark.parametrize("how", ["at once", "in pieces", "left", "cut short", "large"])
+def test_nothingKept(how: str) -> None:
+    """Nothing of a request is left when it is over, without a garbage collector."""
+    died: list[int] = []
+
+    class Mortal(Request):
+        def __del__(self) -> None:
+            died.append(1)
+
+    def render(request: Any) -> Any:
+        request.registerProducer(Flood(None), True)
+        request.write(b"begun")
+        if how in ("at once", "large"):
+            request.write(b"z" * (10 if how == "at once" else 1_000_000))
+            request.unregisterProducer()
+            request.finish()
+        else:
+            waiting.append(request)
+        return NOT_DONE_YET
+
+    waiting: list[Any] = []
+    proxy = MemoryProxy(responder=Leaf(render))
+    with proxy:
+        proxy.site.requestFactory = lambda channel, queued: Mortal(channel)
+        gc.collect()
+        gc.disable()
+        try:
+            client = proxy.client()
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+            proxy.advance(1)
+            if how == "left":
+                client.connection.sendReset()
+            elif how == "cut short":
+                waiting[0].loseConnection()
+            elif waiting:
+                waiting[0].write(b"ended")
+                waiting[0].unregisterProducer()
+                waiting[0].finish()
+            waiting.clear()
+            proxy.advance(1)
+            assert (proxy.exchanges, len(died)) == (set(), 1)
+        finally:
+            gc.enable()
+
+
+def test_takingOver(loggedErrors: list[LogEvent]) -> None:
+    """A resource that wants its connection for itself is told that it cannot have it."""
+
+    def render(request: Any) -> int:
+        request.channel._protocolUpgradeForWebsockets(object())
+        return NOT_DONE_YET
+
+    with Held(render) as held:
+        client = held.client(GET)
+        assert client.response.status == 500
+        assert "mount a ReverseProxyResource" in str(loggedErrors[0]["log_failure"].value)
+        assert failed(loggedErrors) == 1
 
 
 def test_refused() -> None:

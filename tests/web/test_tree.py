@@ -410,6 +410,13 @@ async def test_site(plant: Callable[..., Treed]) -> None:
     # the root may be replaced while the site runs
     site.resource = Data(b"another", "text/plain")
     assert (await client.get("/a")).status == 404
+    site.resource = treed.resource
+    asked = client.get("/x")
+    waiting = Deferred.fromCoroutine(asked)
+    upstream = await treed.origin.accept()
+    await upstream.request()
+    await upstream.answer(b"upstream")
+    assert (await waiting).body == b"upstream"
     # and a factory of the old sort takes two arguments
     site.requestFactory = lambda channel, queued: OwnRequest(channel)
     site.resource = Looking()

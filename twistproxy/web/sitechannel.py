@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -159,6 +158,7 @@ class ExchangeChannel:
             return
         self.over = True
         self._drop()
+        self._body = None
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
@@ -242,6 +242,7 @@ class ExchangeChannel:
             return
         self.over = True
         body, head, held = self._body, self._head, b"".join(self._held)
+        self._body = None
         self._drop()
         if body is not None:
             body.finish()
@@ -324,7 +325,7 @@ class ExchangeChannel:
         """
         @return: whether the client speaks TLS with us.
         """
-        return self.exchange.request.peer.scheme == b"https" or ISSLTransport.providedBy(self.transport)
+        return self.exchange.request.peer.scheme == b"https"
 
     def getPeer(self) -> Any:
         """
@@ -375,6 +376,15 @@ class ExchangeChannel:
 
     def _closeBehind(self) -> None:
         downstreamOf(self.exchange).closeBehind()
+
+    def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:
+        """
+        Called by C{twisted.web.websocket}, which then writes past everything.
+        """
+        raise RuntimeError(
+            "a resource cannot take over a connection of a ProxySite: serve WebSocket on a port of its own, and "
+            "mount a ReverseProxyResource for that here"
+        )
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """

@@ -185,7 +185,7 @@ class ResourceTree:
         resource, step, last = self.site.resource, 0, len(segments)
         while step < last and not resource.isLeaf:
             sort = type(resource)
-            if sort.getChildWithDefault is not Resource.getChildWithDefault:
+            if getattr(sort, "getChildWithDefault", None) is not Resource.getChildWithDefault:
                 return None, []
             child = resource.children.get(segments[step])
             if child is not None:

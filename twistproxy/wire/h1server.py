@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -84,7 +84,8 @@ class H1Server(H1Connection):
         """
         self.transport = transport
         address = transport.getPeer()
-        self.peer = Peer(getattr(address, "host", ""), getattr(address, "port", 0), self._context.scheme)
+        scheme = b"https" if ISSLTransport.providedBy(transport) else self._context.scheme
+        self.peer = Peer(getattr(address, "host", ""), getattr(address, "port", 0), scheme)
         self.connectionMade()
 
     def connectionMade(self) -> None:
