@@ -5,17 +5,18 @@ Trees under a C{ProxySite}: a proxy in one is given the exchange at the head, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.web import util
+from twisted.web import pages, util
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Session, Site
-from twisted.web.static import Data
+from twisted.web.static import Data, File
 from twisted.web.vhost import NameVirtualHost
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -449,12 +450,45 @@ async def test_requestOfAnotherSort(plant: Callable[..., Treed]) -> None:
     assert (await client.response()).body == b"alone with a body"
 
 
+@pytest.mark.parametrize(
+    ("target", "status"), [("/nowhere", 404), ("/a/x", 401), ("/pages", 404), ("/files/none", 404)]
+)
+@pytest_twisted.ensureDeferred
+async def test_saidNo(plant: Callable[..., Treed], tmp_path: Path, target: str, status: int) -> None:
+    """RFC 9110 10.1.1: a client without a password, or at a wrong address, is not asked for its upload."""
+
+    def tree(leaf: Any) -> Any:
+        root = Resource()
+        root.putChild(b"a", guarded(Data(b"secret", "text/plain")))
+        root.putChild(b"pages", pages.notFound())
+        root.putChild(b"files", File(str(tmp_path)))
+        return root
+
+    treed = plant(tree)
+    client = treed.client()
+    await client.ask("PUT", target, ("Content-Length: 100", "Expect: 100-continue"))
+    response = await client.response()
+    assert (response.status, response.interims) == (status, [])
+    # one that sends it all the same, in pieces, can go on
+    client = treed.client()
+    await client.ask("PUT", target, ("Content-Length: 6",))
+    await client.send(b"abc")
+    assert (await client.response()).status == status
+    await client.send(b"def")
+    assert (await client.get("/pages")).status == 404
+
+
 @pytest_twisted.ensureDeferred
 async def test_limits(plant: Callable[..., Treed]) -> None:
     """B1.10: the bound on collected bodies is not one on what a proxy in the tree streams."""
-    treed = plant(below(b"a"), limits=Limits(collected=10))
+    def tree(leaf: Any) -> Any:
+        root = below(b"a")(leaf)
+        root.putChild(b"b", Data(b"data", "text/plain"))
+        return root
+
+    treed = plant(tree, limits=Limits(collected=10))
     client = treed.client()
-    await client.ask("POST", "/nowhere", body=b"z" * 11)
+    await client.ask("POST", "/b", body=b"z" * 11)
     assert (await client.response()).status == 413
     client = treed.client()
     await client.ask("POST", "/a", body=b"z" * 11)

@@ -11,6 +11,7 @@ at that time::
     a Deferred of a resource             that is waited for; what comes of it counts
     what a guard has let pass            the same for what it guards
     streams (IStreamingResource)         rendered now, with the body in request.streamedBody
+    says no (404, 401)                   rendered now; nobody wants the body
     anything else                        the body is collected, up to a bound, and then it is rendered
 
 The request is then led through what a stock channel calls, in the same order, so that subclasses see what they know;
@@ -53,6 +54,15 @@ from twistproxy.web.sitechannel import ExchangeChannel, asked
 from twistproxy.web.streaming import IStreamingResource
 
 _SETTINGS = ProxySettings()
+
+#: Module and name of stock resources that render an error and nothing else.
+_SAYING_NO = {
+    (HTTPAuthSessionWrapper.__module__, "UnauthorizedResource"),
+    ("twisted.web.pages", "_ErrorPage"),
+    ("twisted.web.resource", "_UnsafeErrorPage"),
+    ("twisted.web.resource", "_UnsafeForbiddenResource"),
+    ("twisted.web.resource", "_UnsafeNoResource"),
+}
 
 
 class TreeSite(Site):
@@ -251,6 +261,8 @@ class ResourceTree:
         if resource is not None and IStreamingResource.providedBy(resource):
             request.streamedBody, request.expectations = streamedBody(channel)
             renderNow = request.streamedBody is not None
+        elif _wantsNoBody(resource):
+            renderNow = type(channel.exchange.request.body) is not bytes
         elif type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
             renderNow = _guardsProxy(resource)
         if renderNow:
@@ -282,6 +294,14 @@ class ResourceTree:
         """
         if not channel.over:
             CollectedContent(channel, self._limits.collected).begin()
+
+
+def _wantsNoBody(resource: Any) -> bool:
+    """
+    @return: whether it is one of those resources that say no, whatever the body is.
+    """
+    sort = type(resource)
+    return sort is Resource or (sort.__module__, sort.__name__) in _SAYING_NO
 
 
 def _guardsProxy(resource: Any) -> bool:
