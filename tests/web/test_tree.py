@@ -4,6 +4,8 @@ Trees under a C{ProxySite}: a proxy in one is given the exchange at the head, an
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,27 @@ async def test_streams(plant: Callable[..., Treed], name: str) -> None:
     assert treed.records == treed.told
     assert (treed.records[0].status, treed.records[0].requestBytes, treed.records[0].responseBytes) == (200, 9, 5)
     assert treed.resource.exchanges == set()
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest_twisted.ensureDeferred
+async def test_nothingKept(plant: Callable[..., Treed], name: str) -> None:
+    """Nothing of an exchange is left when it is over, without a garbage collector."""
+    tree, prefix = TREES[name]
+    treed = plant(tree)
+    client = treed.client()
+    gc.collect()
+    gc.disable()
+    try:
+        await client.ask("GET", prefix + "/x", (AUTHORIZED,))
+        upstream = await treed.origin.accept()
+        await upstream.request()
+        exchanges = [weakref.ref(exchange) for exchange in treed.resource.exchanges]
+        await upstream.answer(b"fine")
+        assert (await client.response()).body == b"fine"
+        assert [exchange() for exchange in exchanges] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", TREES)
