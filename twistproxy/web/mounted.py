@@ -35,26 +35,18 @@ class IExchangeResource(Interface):
 @implementer(IDownstream)
 class MountedDownstream:
     """
-    The server side of a wire as a mounted responder sees it: the same, but that heads are mapped for the client and
-    somebody is told of the end.
+    The server side of a wire as a mounted responder sees it: the same, but that somebody is told of the end.
     """
 
-    __slots__ = ("_ended", "_headLines", "_inner")
+    __slots__ = ("_ended", "_inner")
 
-    def __init__(
-        self,
-        inner: Any,
-        ended: Callable[[], None],
-        headLines: Callable[[Response], list[bytes]] | None = None,
-    ) -> None:
+    def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
         """
         @param inner: the wire's L{IDownstream}.
         @param ended: called when the exchange has settled, before the next one begins.
-        @param headLines: gives the header lines of a response, mapped for the client.
         """
         self._inner = inner
         self._ended = ended
-        self._headLines = headLines
 
     @property
     def transport(self) -> Any:
@@ -67,21 +59,13 @@ class MountedDownstream:
         """
         See L{IDownstream.sendHead}.
         """
-        self._map(response)
         self._inner.sendHead(response, length, content, end)
 
     def switchProtocols(self, response: Response) -> Any:
         """
         See L{IDownstream.switchProtocols}.
         """
-        self._map(response)
         return self._inner.switchProtocols(response)
-
-    def _map(self, response: Response) -> None:
-        if self._headLines is not None:
-            lines = self._headLines(response)
-            if lines is not response.lines:
-                response.ownLines()[:] = lines
 
     def sendInformational(self, status: int, reason: bytes, lines: list[bytes]) -> None:
         """

@@ -120,28 +120,24 @@ class ReverseProxyResource(Resource):
         See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
         """
         inbound = exchange.request
-        publicPath = inbound.path if self._mapBack else b""
-        prefix = self._stripPrefix(prepath, inbound)
-
-        def headLines(response: Response) -> list[bytes]:
-            return self._mapped(exchange, prefix, publicPath, response)
-
-        def ended() -> None:
-            for observer in self._context.observers:
-                self._tell(observer, exchange)
-            self._exchangeEnded(exchange)
-
+        target = inbound.target
+        prefix = self._stripPrefix(prepath, inbound) if prepath else b""
         if self._closed is not None:
             inbound.fault = inbound.fault or Unavailable("the resource is closed")
-        interpose(exchange, MountedDownstream(downstreamOf(exchange), ended, headLines if self._mapBack else None))
+        interpose(exchange, _EnteredDownstream(downstreamOf(exchange), self, exchange, prefix, target))
         self.exchanges.add(exchange)
         self._context.respond(exchange)
 
-    def _tell(self, observer: Callable[[ExchangeRecord], None], exchange: Exchange) -> None:
-        try:
-            observer(exchange.record)
-        except Exception:
-            self._log.failure("an observer failed on {exchange}", exchange=exchange)
+    def _enteredEnded(self, exchange: Exchange) -> None:
+        """
+        An exchange of our own wire has settled; its own observers were told.
+        """
+        for observer in self._context.observers:
+            try:
+                observer(exchange.record)
+            except Exception:
+                self._log.failure("an observer failed on {exchange}", exchange=exchange)
+        self._exchangeEnded(exchange)
 
     def _stripPrefix(self, prepath: Sequence[bytes], inbound: Request, absolute: bool = False) -> bytes:
         """
@@ -165,8 +161,9 @@ class ReverseProxyResource(Resource):
             inbound.forward = [*inbound.forward, b"X-Forwarded-Prefix: " + prefix]
         return prefix
 
-    def _mapped(self, exchange: Exchange, prefix: bytes, publicPath: bytes, response: Response) -> list[bytes]:
+    def _mapped(self, exchange: Exchange, prefix: bytes, publicTarget: bytes, response: Response) -> list[bytes]:
         """
+        @param publicTarget: what the client asked for.
         @return: the header lines of a response, as the client is to see them.
         """
         outbound = exchange.outbound
@@ -181,7 +178,7 @@ class ReverseProxyResource(Resource):
             target.scheme.encode("ascii"),
             (target.authority, outbound.host),
             exchange.request.host,
-            publicPath,
+            publicTarget.partition(b"?")[0],
         )
         return paths.lines(response.lines)
 
@@ -216,3 +213,51 @@ class ReverseProxyResource(Resource):
         ended: Deferred[None] = Deferred()
         self._closed.append(ended)
         return ended
+
+
+class _EnteredDownstream(MountedDownstream):
+    """
+    The server side of our own wire for a resource's responder: heads are mapped for the client, and the resource is
+    told of the end.
+    """
+
+    __slots__ = ("_exchange", "_prefix", "_resource", "_target")
+
+    def __init__(
+        self, inner: Any, resource: ReverseProxyResource, exchange: Exchange, prefix: bytes, target: bytes
+    ) -> None:
+        """
+        @param prefix: the path of the resource.
+        @param target: what the client asked for.
+        """
+        self._inner = inner
+        self._resource = resource
+        self._exchange = exchange
+        self._prefix = prefix
+        self._target = target
+
+    def sendHead(self, response: Response, length: int | None, content: bytes, end: bool) -> None:
+        """
+        See L{IDownstream.sendHead<twistproxy.interfaces.IDownstream.sendHead>}.
+        """
+        self._map(response)
+        self._inner.sendHead(response, length, content, end)
+
+    def switchProtocols(self, response: Response) -> Any:
+        """
+        See L{IDownstream.switchProtocols<twistproxy.interfaces.IDownstream.switchProtocols>}.
+        """
+        self._map(response)
+        return self._inner.switchProtocols(response)
+
+    def _map(self, response: Response) -> None:
+        lines = self._resource._mapped(self._exchange, self._prefix, self._target, response)
+        if lines is not response.lines:
+            response.ownLines()[:] = lines
+
+    def exchangeEnded(self) -> None:
+        """
+        See L{IDownstream.exchangeEnded<twistproxy.interfaces.IDownstream.exchangeEnded>}.
+        """
+        self._resource._enteredEnded(self._exchange)
+        self._inner.exchangeEnded()
