@@ -471,6 +471,10 @@ async def test_requestOfAnotherSort(plant: Callable[..., Treed]) -> None:
     client = treed.client()
     await client.ask("POST", "/x", body=b"a body")
     assert (await client.response()).body == b"alone with a body"
+    await client.ask("POST", "/x", ("Content-Length: 4", "Expect: 100-continue"))
+    assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    await client.send(b"more")
+    assert (await client.response()).body == b"alone with more"
 
 
 @pytest.mark.parametrize(

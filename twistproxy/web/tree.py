@@ -33,6 +33,7 @@ from twisted.web.guard import HTTPAuthSessionWrapper
 from twisted.web.http import parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource, getChildForRequest
+from twisted.web.server import Request as SiteRequest
 from twisted.web.server import Site
 from twisted.web.util import DeferredResource
 from twisted.web.vhost import NameVirtualHost
@@ -262,7 +263,9 @@ class ResourceTree:
             request.streamedBody, request.expectations = streamedBody(channel)
             renderNow = request.streamedBody is not None
         elif _wantsNoBody(resource):
-            renderNow = type(channel.exchange.request.body) is not bytes
+            # a request that does what it likes may not even look for its resource
+            plain = getattr(type(request), "process", None) is SiteRequest.process
+            renderNow = plain and type(channel.exchange.request.body) is not bytes
         elif type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
             renderNow = _guardsProxy(resource)
         if renderNow:
