@@ -20,6 +20,7 @@ def test_defaults() -> None:
         "held": 65536,
         "discarded": 262144,
         "discardSeconds": 5.0,
+        "collected": 16777216,
         "interims": 16,
     }
 

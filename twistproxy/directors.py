@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -52,7 +52,7 @@ class TargetDirector:
         if fixedHost is not None and not validHost(fixedHost):
             raise ValueError(f"the host {fixedHost!r} is invalid")
         several = isinstance(targets, Iterable) and not isinstance(targets, str)
-        given = list(targets) if several else [targets]
+        given: list[Any] = list(cast(Iterable[Any], targets)) if several else [targets]
         if not given:
             raise ValueError("a target is needed")
         self.targets = tuple(targetOf(target, reactor) for target in given)

@@ -21,6 +21,8 @@ class Limits:
     @ivar held: that a client may send behind its request while the exchange runs.
     @ivar discarded: of a request body that nobody wants any more, read and dropped to keep the connection.
     @ivar discardSeconds: the time for that.
+    @ivar collected: of a request body that is collected for a resource of C{twisted.web}, in memory up to 100,000 bytes
+        and in a temporary file above; C{None} for no bound.
     @ivar interims: interim responses of one exchange (a number).
     """
 
@@ -31,4 +33,5 @@ class Limits:
     held: int = 64 * 1024
     discarded: int = 256 * 1024
     discardSeconds: float = 5.0
+    collected: int | None = 16 * 1024 * 1024
     interims: int = 16

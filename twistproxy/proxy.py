@@ -14,6 +14,8 @@ from typing import Any, Self, TypedDict, Unpack
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
+from twisted.web.resource import IResource
+from twisted.web.server import Site
 
 from twistproxy.agents import ProxyAgent
 from twistproxy.core.hooks import (
@@ -26,16 +28,18 @@ from twistproxy.core.hooks import (
     ResponseFilterLike,
     TransportLike,
 )
-from twistproxy.core.proxy import ProxyFlow
+from twistproxy.core.proxy import ProxyFlow, hookOf
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
+from twistproxy.interfaces import IResponder
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.server import site as _site
 from twistproxy.targets import TargetLike
 from twistproxy.upstream.pool import PoolSettings
+from twistproxy.web.tree import TreeSite, isTree, responderFor
 
 
 class HookOptions(TypedDict, total=False):
@@ -160,28 +164,74 @@ class ReverseProxy(ProxyFlow):
             self._closing()
 
 
+def _ofTree(name: str) -> Any:
+    """
+    @return: a property of a L{ProxySite} that is an attribute of its tree's C{twisted.web.server.Site}.
+    """
+
+    def get(site: ProxySite) -> Any:
+        return getattr(site.webSite, name)
+
+    def set(site: ProxySite, value: Any) -> None:
+        setattr(site.webSite, name, value)
+
+    return property(get, set)
+
+
 class ProxySite(_site.ProxySite):
     """
-    The factory to listen with; see L{twistproxy.server.site.ProxySite}.
+    The factory to listen with: see L{twistproxy.server.site.ProxySite}.  It serves a responder, or a tree of
+    C{twisted.web} resources.
+
+    Of a tree it offers what a C{twisted.web.server.Site} does: C{resource}, C{requestFactory}, C{displayTracebacks}
+    (off by default), C{sessions}, C{sessionFactory}, C{makeSession}, C{getSession} and C{getResourceFor}.
     """
+
+    requestFactory = _ofTree("requestFactory")
+    displayTracebacks = _ofTree("displayTracebacks")
+    sessions = _ofTree("sessions")
+    sessionFactory = _ofTree("sessionFactory")
+    makeSession = _ofTree("makeSession")
+    getSession = _ofTree("getSession")
+    getResourceFor = _ofTree("getResourceFor")
 
     def __init__(
         self,
-        responder: ResponderLike,
+        responder: ResponderLike | IResource,
         *,
         reactor: Any = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         observers: Sequence[ObserverLike] = (),
+        requestFactory: Any = None,
+        parsePOSTFormSubmission: bool = True,
     ) -> None:
         """
-        @param responder: an L{IResponder<twistproxy.interfaces.IResponder>} (a L{ReverseProxy}, say), or a callable.
+        @param responder: an L{IResponder<twistproxy.interfaces.IResponder>} (a L{ReverseProxy}, say), a callable, or
+            the root of a tree, an L{IResource<twisted.web.resource.IResource>}.
         @param reactor: the reactor; the global one by default.
         @param limits: the bounds on what one client can make the proxy hold.
         @param timeouts: the limits of time towards clients.
         @param observers: L{IObserver<twistproxy.interfaces.IObserver>}s, or callables.
+        @param requestFactory: makes the requests of a tree, as for C{twisted.web.server.Site}.
+        @param parsePOSTFormSubmission: whether to parse forms into C{request.args}, for a tree.
+        @raise TypeError: if C{responder} is none of these.
         """
         network = Network.of(reactor)
+        self._webSite: TreeSite | None = None
+        if isTree(responder):
+            self._webSite = site = TreeSite(
+                responder,
+                requestFactory,
+                parsePOSTFormSubmission=parsePOSTFormSubmission,
+                reactor=network.reactor,
+            )
+            whole = (timeouts or Timeouts()).exchange
+            ticks = None if whole is None else network.wheel.ticks(whole)
+            self._treeOptions = {"limits": limits, "wheel": network.wheel, "exchangeTicks": ticks}
+            responder = responderFor(site, **self._treeOptions)
+        elif isinstance(responder, Site):
+            raise TypeError("ProxySite takes the place of a Site, and not one itself: give it site.resource")
         super().__init__(
             responder,
             network.wheel,
@@ -191,6 +241,30 @@ class ProxySite(_site.ProxySite):
             observers=observers,
         )
         self.network = network
+
+    @property
+    def webSite(self) -> TreeSite:
+        """
+        The C{twisted.web.server.Site} that the resources of a tree see.
+
+        @raise AttributeError: if this site serves no tree.
+        """
+        if self._webSite is None:
+            raise AttributeError("this site serves a responder, and no tree of resources")
+        return self._webSite
+
+    @property
+    def resource(self) -> Any:
+        """
+        The root of the tree; another one may take its place while the site runs.
+        """
+        return self.webSite.resource
+
+    @resource.setter
+    def resource(self, root: Any) -> None:
+        self.webSite.resource = root
+        self.responder = responderFor(self.webSite, **self._treeOptions)
+        self._exchanges.respond = hookOf(self.responder, IResponder, "respond")
 
     def listen(self, endpoint: str) -> Deferred[IListeningPort]:
         """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistproxy.rules.pathmap import PathMap, sameAuthority, splitPrefix
+from twistproxy.rules.pathmap import PathMap, mayBeMapped, sameAuthority, splitPrefix
 from twistproxy.rules.target import joinTarget
 from twistproxy.upstreams import Target
 
@@ -177,6 +177,15 @@ def test_lines() -> None:
         b"X: /app",
     ]
     assert lines[0] == b"location:  /app/x "
+
+
+@pytest.mark.parametrize("line", [b"LOCATION: /", b"content-location:/", b"Refresh : 1", b"Set-Cookie: a=b"])
+def test_mayBeMapped(line: bytes) -> None:
+    """A head that has nothing to be mapped is known quickly, wherever the field stands and however it is written."""
+    plain = [b"Content-Type: text/html", b"X-Location: /", b"Content-Language: en"]
+    assert mayBeMapped(plain) is False
+    assert mayBeMapped([*plain, line]) is True
+    assert mayBeMapped([line, *plain]) is True
 
 
 def test_sameAuthority() -> None:

@@ -28,6 +28,8 @@ class InterposedDownstream:
     @ivar downstream: what it passes them on to.
     """
 
+    __slots__ = ("downstream",)
+
     def __init__(self, downstream: Any) -> None:
         """
         @param downstream: an L{IDownstream<twistproxy.interfaces.IDownstream>}.

@@ -14,7 +14,7 @@ from typing import Any
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.message import Request, Response, UpstreamResponse
-from twistproxy.rules.pathmap import PathMap, splitPrefix
+from twistproxy.rules.pathmap import PathMap, mayBeMapped, splitPrefix
 
 _NAME = b"x-forwarded-prefix:"
 
@@ -70,6 +70,8 @@ class _Mapping(InterposedDownstream):
     @ivar prefix: the public path of the mount.
     """
 
+    __slots__ = ("_exchange", "_publicPath", "prefix")
+
     def __init__(self, downstream: Any, exchange: Exchange, prefix: bytes, publicPath: bytes) -> None:
         """
         @param publicPath: the path that the client asked for.
@@ -85,6 +87,8 @@ class _Mapping(InterposedDownstream):
         """
         outbound = self._exchange.outbound
         if outbound is None or outbound.upstream is None or not isinstance(response, UpstreamResponse):
+            return response.lines
+        if not mayBeMapped(response.lines):
             return response.lines
         target = outbound.upstream
         paths = PathMap(

@@ -219,6 +219,18 @@ _MAPPED = {
 }
 
 
+# It begins with what is found fast.
+_anyMapped = re.compile(rb"\n(?:%b)[ \t]*:" % b"|".join(map(re.escape, _MAPPED))).search
+
+
+def mayBeMapped(lines: list[bytes]) -> bool:
+    """
+    @param lines: the header lines of a response.
+    @return: whether there is any among them that a L{PathMap} would look at.
+    """
+    return _anyMapped(b"\n".join((b"", *lines)).lower()) is not None
+
+
 def _cut(value: bytes) -> tuple[bytes, bytes]:
     """
     @return: the path of a reference, and its query and fragment.

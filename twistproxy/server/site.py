@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IProtocolNegotiationFactory
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
@@ -23,7 +23,7 @@ from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1server import H1Server
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory)
 class ProxySite:
     """
     Serves exchanges on whatever Twisted endpoint it is listened with.
@@ -96,6 +96,14 @@ class ProxySite:
         See L{IProtocolFactory.buildProtocol<twisted.internet.interfaces.IProtocolFactory>}.
         """
         return H1Server(self._context)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        See L{IProtocolNegotiationFactory.acceptableProtocols
+        <twisted.internet.interfaces.IProtocolNegotiationFactory.acceptableProtocols>}: without an answer, Twisted's TLS
+        refuses every client that names the protocols it speaks.
+        """
+        return [b"http/1.1"]
 
     def drain(self) -> Deferred[None]:
         """

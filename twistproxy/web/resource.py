@@ -2,8 +2,9 @@
 """
 C{ReverseProxyResource}: a proxy as a leaf of any C{twisted.web} resource tree.
 
-It comes in two strengths.  Under a stock C{Site} a request's body is collected before a resource is asked; the first
-one says so in the log.  Under C{Site(root, requestFactory=StreamingRequest)} bodies stream, over HTTP/1.1.
+It comes in three strengths.  Under a stock C{Site} a request's body is collected before a resource is asked; the first
+one says so in the log.  Under C{Site(root, requestFactory=StreamingRequest)} bodies stream, over HTTP/1.1.  Under a
+C{ProxySite} it takes the exchange of our own wire as it is.
 
 Mounted below a prefix, the upstream sees paths without it, is told of it by C{X-Forwarded-Prefix}, and what it says of
 its own addresses is mapped back (L{twistproxy.rules.pathmap}).
@@ -21,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
+from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.core.mount import mapBack, takePrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
@@ -29,11 +31,14 @@ from twistproxy.interfaces import IObserver, IResponder
 from twistproxy.limits import Limits
 from twistproxy.message import Request, Response
 from twistproxy.web.downstream import SiteDownstream
+from twistproxy.web.entering import enterFrom
 from twistproxy.web.inbound import inboundRequest
+from twistproxy.web.mounted import IExchangeResource
+from twistproxy.web.sitechannel import ExchangeChannel
 from twistproxy.web.streaming import IStreamingResource
 
 
-@implementer(IStreamingResource)
+@implementer(IStreamingResource, IExchangeResource)
 class ReverseProxyResource(Resource):
     """
     Gives the requests of a site to a responder.
@@ -82,10 +87,14 @@ class ReverseProxyResource(Resource):
         """
         if getattr(request, "_disconnected", False):
             return NOT_DONE_YET  # the client has left while somebody on the way here, a guard, made up his mind
+        channel = request.channel
+        if isinstance(channel, ExchangeChannel):
+            enterFrom(channel, self, self._limits)
+            return NOT_DONE_YET
         streamed = getattr(request, "streamedBody", None)
         inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
         publicPath = inbound.path
-        prefix = self._stripPrefix(request, inbound)
+        prefix = self._stripPrefix(request.prepath or (), inbound, request.uri[:1] != b"/")
         if streamed is None and inbound.length and not self._saidBuffered:
             self._saidBuffered = True
             self._log.info(
@@ -106,18 +115,45 @@ class ReverseProxyResource(Resource):
         exchange.start()
         return NOT_DONE_YET
 
-    def _stripPrefix(self, request: Any, inbound: Request) -> bytes:
+    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> None:
+        """
+        See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
+        """
+        inbound = exchange.request
+        publicPath = inbound.path
+        prefix = self._stripPrefix(prepath, inbound) if prepath else b""
+        if self._closed is not None:
+            inbound.fault = inbound.fault or Unavailable("the resource is closed")
+        interpose(exchange, lambda downstream: _Entered(downstream, self, exchange))
+        if self._mapBack:
+            mapBack(exchange, prefix, publicPath)
+        self.exchanges.add(exchange)
+        self._context.respond(exchange)
+
+    def _enteredEnded(self, exchange: Exchange) -> None:
+        """
+        An exchange of our own wire has settled; its own observers were told.
+        """
+        for observer in self._context.observers:
+            try:
+                observer(exchange.record)
+            except Exception:
+                self._log.failure("an observer failed on {exchange}", exchange=exchange)
+        self._exchangeEnded(exchange)
+
+    def _stripPrefix(self, prepath: Sequence[bytes], inbound: Request, absolute: bool = False) -> bytes:
         """
         Take the path that led to this resource off a request's target.
 
+        @param absolute: whether a stock site was asked for a whole URL.
         @return: that path.
         """
-        steps = list(request.prepath or ())
+        steps = list(prepath)
         if steps and steps[-1] == b"":
             steps.pop()  # the resource is the index of its parent
         if not steps or inbound.fault is not None:
             return b""
-        if request.uri[:1] != b"/":
+        if absolute:
             # Twisted has cut the address of a whole URL into a path, which led here by accident.
             inbound.fault = ClientError("a request target in absolute form for a resource below a prefix")
             return b""
@@ -158,3 +194,22 @@ class ReverseProxyResource(Resource):
 
 def _linesOf(response: Response) -> list[bytes]:
     return response.lines
+
+
+class _Entered(InterposedDownstream):
+    """
+    The server side of our own wire for a resource's responder: the resource is told of the end.
+    """
+
+    __slots__ = ("_exchange", "_resource")
+
+    def __init__(self, downstream: Any, resource: ReverseProxyResource, exchange: Exchange) -> None:
+        super().__init__(downstream)
+        self._resource = resource
+        self._exchange = exchange
+
+    def ended(self) -> None:
+        """
+        See L{InterposedDownstream.ended}.
+        """
+        self._resource._enteredEnded(self._exchange)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer, ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -85,7 +85,8 @@ class H1Server(H1Connection):
         """
         self.transport = transport
         address = transport.getPeer()
-        self.peer = Peer(getattr(address, "host", ""), getattr(address, "port", 0), self._context.scheme)
+        scheme = b"https" if ISSLTransport.providedBy(transport) else self._context.scheme
+        self.peer = Peer(getattr(address, "host", ""), getattr(address, "port", 0), scheme)
         self.connectionMade()
 
     def connectionMade(self) -> None:
@@ -378,6 +379,12 @@ class H1Server(H1Connection):
             final response or not (RFC 9110 10.1.1).
         """
         return any(field[0] == EXPECT for field in self._request.fields)
+
+    def closeBehind(self) -> None:
+        """
+        Close the connection behind the response, whose head is still to be sent.
+        """
+        self._persist = False
 
     def write(self, data: bytes) -> None:
         """

@@ -1,0 +1,42 @@
+# -*- test-case-name: tests.web.test_tree -*-
+"""
+Passing an exchange on although somebody has it already.
+
+A resource tree does so.  It takes every exchange of its site, and gives some of them away: to a proxy that is
+found at the head, or behind a login that had to be waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+
+from twistproxy.core.exchange import Exchange
+
+
+def contextOf(exchange: Exchange) -> Context:
+    """
+    @return: a new C{contextvars} context for code that has an exchange before a proxy may get it.
+    """
+    context: Context = exchange._context.variables.copy()
+    return context
+
+
+def handOver(exchange: Exchange, respond: Callable[[Exchange], None]) -> None:
+    """
+    Give an exchange of which nothing was sent to somebody else.  A flow that waits for it is closed, and its limit of
+    time with it.
+
+    @param respond: takes the exchange over.
+    """
+    flow, exchange._flow = exchange._flow, None
+    if flow is not None:
+        flow.close()
+    if exchange._limit is not None:
+        exchange._limit.cancel()
+        exchange._limit = None
+    try:
+        respond(exchange)
+    except Exception:
+        exchange._log.failure("the responder failed on {exchange}", exchange=exchange)
+        exchange._lastResort()
