@@ -172,6 +172,7 @@ async def test_streams(plant: Callable[..., Treed], name: str) -> None:
     assert treed.resource.exchanges == set()
 
 
+@pytest.mark.usefixtures("unwitnessed")
 @pytest.mark.parametrize("name", TREES)
 @pytest_twisted.ensureDeferred
 async def test_nothingKept(plant: Callable[..., Treed], name: str) -> None:
