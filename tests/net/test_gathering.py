@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import UNIXAddress
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -53,7 +53,7 @@ class End(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.react(data)
 
-    def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.append(reason.type)
 
     def arrived(self) -> bytes:
