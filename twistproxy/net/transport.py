@@ -126,7 +126,7 @@ class SocketTransport(SocketOutput):
         """
         See L{HubSocket.socketEvent}.
         """
-        if events & EPOLLOUT and self._unsent is not None:
+        if self._unsent is not None and events & EPOLLOUT:
             self._flush()
         if events & _INPUT:
             if events & _FIN_OR_WORSE:
