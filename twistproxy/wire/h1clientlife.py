@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.wire.test_h1client -*-
+# -*- test-case-name: tests.wire.test_h1client,tests.wire.test_h1_time -*-
 """
 The life of an upstream connection: its phases, its limits of time, and all the ways in which it ends.
 

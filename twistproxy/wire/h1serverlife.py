@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.wire.test_h1server -*-
+# -*- test-case-name: tests.wire.test_h1server,tests.wire.test_h1_time -*-
 """
 The life of a downstream connection: its phases, its limits of time, and all the ways in which it ends.
 
