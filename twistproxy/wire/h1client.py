@@ -243,5 +243,6 @@ class H1Client(RequestSender):
         @return: the upstream's side of a tunnel; called after a 101, once.
         """
         sink = TunnelSink(self.transport, self.setProducer)
-        self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort)
+        divert = getattr(self.transport, "divert", None)
+        self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort, divert)
         return end

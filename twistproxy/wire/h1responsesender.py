@@ -116,6 +116,6 @@ class ResponseSender(ServerLife):
         lines = [statusLine(101, response.reason), *response.lines, b"", b""]
         self.transport.write(b"\r\n".join(lines))
         self._body = BodyReader(self.transport, UNTIL_CLOSE, held)
-        return TunnelEnd(
-            self._body, TunnelSink(self.transport, self.setProducer), self._close, self.transport.abortConnection
-        )
+        sink = TunnelSink(self.transport, self.setProducer)
+        divert = getattr(self.transport, "divert", None)
+        return TunnelEnd(self._body, sink, self._close, self.transport.abortConnection, divert)
