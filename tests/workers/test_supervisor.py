@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twistproxy.observe.counters import Counts
 from twistproxy.workers import RestartPolicy, WorkerSupervisor
 from twistproxy.workers.plan import FROM_SUPERVISOR, TO_SUPERVISOR, VARIABLE
-from twistproxy.workers.process import LONGEST_LINE, WorkerProcess, howItEnded
+from twistproxy.workers.process import LINGERING, LONGEST_LINE, WorkerProcess, howItEnded
 from twistproxy.workers.protocol import Lines, decoded, encoded
 from twistproxy.workers.slots import SlotState
 from twistproxy.workers.supervisor import FORGETTING, OVERTIME
@@ -39,6 +39,7 @@ class Played:
         self.plan = json.loads(environment[VARIABLE])
         self.messages: list[dict[str, Any]] = []
         self.signals: list[str] = []
+        self.closed: list[int] = []
         self._lines = Lines()
         protocol.makeConnection(self)  # type: ignore[arg-type]
 
@@ -53,6 +54,10 @@ class Played:
         """Note a signal."""
         self.signals.append(name)
 
+    def closeChildFD(self, childFD: int) -> None:
+        """Note that a pipe was closed."""
+        self.closed.append(childFD)
+
     # the process
 
     @property
@@ -65,9 +70,17 @@ class Played:
         self.protocol.childDataReceived(TO_SUPERVISOR, encoded(kind, **fields))
 
     def end(self, status: int = 0, signal: int | None = None) -> None:
-        """End."""
+        """End, and let go of the pipes."""
+        self.exit(status, signal)
+        self.protocol.processEnded(self._reason(status, signal))
+
+    def exit(self, status: int = 0, signal: int | None = None) -> None:
+        """End, while somebody else still has the pipes."""
+        self.protocol.processExited(self._reason(status, signal))
+
+    def _reason(self, status: int, signal: int | None) -> Failure:
         done = status == 0 and signal is None
-        self.protocol.processEnded(Failure(ProcessDone(0) if done else ProcessTerminated(status, signal, 0)))
+        return Failure(ProcessDone(0) if done else ProcessTerminated(status, signal, 0))
 
 
 class Stage(Clock):
@@ -228,6 +241,32 @@ def test_crashLoop(supervisor: WorkerSupervisor, stage: Stage, gaveUp: list[str]
             process.end(signal=9)
     assert stopping.called
     assert stage.getDelayedCalls() == []
+
+
+def test_pipesOutliveTheWorker(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """A process that a worker has started keeps its pipes open: the worker is replaced all the same, and once only."""
+    first = all[0]
+    first.exit(signal=9)
+    first.protocol.childDataReceived(2, b"last words\n")
+    stage.advance(LINGERING)
+    assert (len(stage.processes), supervisor.slots[0].lastWords) == (4, "last words")
+    assert (states(supervisor)[0], first.closed) == ("starting", [1, 2, TO_SUPERVISOR, FROM_SUPERVISOR])
+    first.end(signal=9)
+    first.protocol.childDataReceived(2, b"not any more\n")
+    stage.advance(LINGERING)
+    assert (len(stage.processes), states(supervisor)[0]) == (4, "starting")
+
+
+def test_stopsWithoutThePipes(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """Nobody waits at the end for processes that workers have left behind."""
+    stopping = supervisor.stopService()
+    for process in all:
+        process.say("forgot")
+    for process in all:
+        process.exit()
+    assert not stopping.called
+    stage.advance(LINGERING)
+    assert (stopping.called, stage.getDelayedCalls()) == (True, [])
 
 
 def test_cannotSpawn(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
