@@ -331,6 +331,23 @@ def test_rollingFails(all: list[Played], supervisor: WorkerSupervisor, stage: St
     assert len(stage.processes) == 5
 
 
+def test_anotherSuccessorFails(
+    all: list[Played], supervisor: WorkerSupervisor, stage: Stage, texts: list[str]
+) -> None:
+    """The successor of a worker that was asked to end by somebody else dies: the restart of all goes on."""
+    supervisor.restart()
+    all[2].say("leaving")
+    first, third = stage.processes[3:]
+    third.end(1)
+    assert "a worker is not replaced: the new worker 3 ended (exit status 1); the old one goes on" in texts
+    first.say("ready")
+    assert (states(supervisor), len(stage.processes)) == (["serving", "rolling", "serving"], 6)
+    stage.processes[-1].say("ready")
+    stage.processes[-1].say("ready")
+    assert "rolling restart done" in texts
+    assert [process.told for process in all] == [["drain"]] * 3
+
+
 def test_oldOneDiesWhileTheNewOneStarts(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """Its successor is on its way already; until then it is covered."""
     supervisor.restart()
