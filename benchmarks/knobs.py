@@ -2,8 +2,8 @@
 What each knob costs: a whole exchange in this process with one thing changed, beside one with everything as it comes.
 
 Both take turns, a few milliseconds of CPU time each, so that what else happens on the machine falls on both alike, and
-only their ratio is told. There are no sockets here and no kernel: over a network a ratio is nearer to 1, how much nearer
-only a comparison of two candidates tells.
+only their ratio is told. There are no sockets here and no kernel: over a network a ratio is nearer to 1, and how
+much nearer only a comparison of two candidates tells.
 """
 
 from __future__ import annotations

@@ -394,6 +394,37 @@ def test_drainsByItself(all: list[Played], supervisor: WorkerSupervisor, stage: 
     assert "drain" not in all[2].told
 
 
+def test_drainsAgainAndAgain(
+    supervisor: WorkerSupervisor, stage: Stage, all: list[Played], gaveUp: list[str]
+) -> None:
+    """Workers that end in order as soon as they are ready are a crash loop too; one that was well is replaced at once."""
+    stage.advance(POLICY.steady)
+    worker = all[0]
+    for pause in (0, 0, 1, 2):
+        worker.say("draining")
+        worker.end()
+        assert [call.getTime() - stage.seconds() for call in stage.getDelayedCalls()] == [pause]
+        stage.advance(pause)
+        worker = stage.processes[-1]
+        worker.say("ready")
+    assert (states(supervisor), gaveUp) == (["serving"] * 3, [])
+
+
+def test_nobodyStays(supervisor: WorkerSupervisor, stage: Stage, all: list[Played], gaveUp: list[str]) -> None:
+    """If none stays, that is the end."""
+    worker = all[0]
+    for _ in range(POLICY.attempts):
+        worker.say("draining")
+        worker.end()
+        stage.advance(POLICY.longest)
+        worker = stage.processes[-1]
+        worker.say("ready")
+        for process in all[1:]:
+            process.protocol.readySince = stage.seconds()
+    assert len(gaveUp) == 1
+    assert gaveUp[0].startswith("worker 1 drained by itself, 4 times in a row")
+
+
 def test_stopInTwoSteps(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """Nobody drains before all have closed the sockets of the others; then it ends with the last worker."""
     stopping = supervisor.stopService()

@@ -353,7 +353,9 @@ class WorkerSupervisor(Service):
         if slot.serving is worker:
             self._log.info("{worker} drains and is replaced", worker=worker)
             slot.serving = None
-            slot.deaths = 0
+            # one that goes as soon as it has come is no better than one that dies
+            slot.deaths = 0 if self._wasSteady(worker) else slot.deaths + 1
+            slot.lastEnd, slot.lastWords = "drained by itself", worker.lastWords
             self._event(slot, SlotEvent.LOST)
 
     def workerLogs(self, worker: WorkerProcess, level: str, namespace: str, text: str) -> None:
