@@ -457,6 +457,28 @@ def test_stopWithoutAnswer(all: list[Played], supervisor: WorkerSupervisor, stag
     assert stopping.called
 
 
+def test_cutWithoutAnswer(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """B10.2: who is told to wait for nothing any more does not wait for a worker that hangs, either."""
+    stopping = supervisor.stopService()
+    supervisor.cutNow()
+    stage.advance(OVERTIME / 2)
+    assert [process.signals for process in all] == [[], [], []]
+    supervisor.cutNow()
+    for process in all[:2]:
+        process.end()
+    stage.advance(OVERTIME / 2)
+    assert [process.signals for process in all] == [[], [], ["KILL"]]
+    all[2].end(signal=9)
+    assert (stopping.called, stage.getDelayedCalls()) == (True, [])
+
+
+def test_cutAndGoOn(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """Cutting the exchanges of workers that are not stopping ends no worker."""
+    supervisor.cutNow()
+    stage.advance(OVERTIME)
+    assert [(process.told, process.signals) for process in all] == [(["cut"], [])] * 3
+
+
 def test_stopWhileOneWaits(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """A worker that is due is not started any more."""
     all[0].end(signal=9)
