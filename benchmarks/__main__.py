@@ -1,5 +1,5 @@
 """
-The command line: C{python -m benchmarks} with C{compare}, C{micro}, C{exact}, C{soak} or C{profile}.
+The command line: C{python -m benchmarks} with C{compare}, C{micro}, C{knobs}, C{exact}, C{soak} or C{profile}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
-from benchmarks import exact, golang, machine, micro, nginx, profile, report, soak
+from benchmarks import exact, golang, knobs, machine, micro, nginx, profile, report, soak
 from benchmarks.candidates import (
     BASE,
     CANDIDATES,
@@ -94,6 +94,8 @@ def makeParser() -> argparse.ArgumentParser:
     soaking.add_argument("--work", default="small", metavar="NAME", help="default: small")
     stepping = commands.add_parser("micro", help="time each step of a request beside its budget, without sockets")
     stepping.add_argument("--rounds", type=int, default=15, metavar="N", help="of how many the best counts")
+    turning = commands.add_parser("knobs", help="what each knob costs, as a ratio, without sockets")
+    turning.add_argument("--pairs", type=int, default=40, metavar="N", help="turns of each, with it and without")
     counting = commands.add_parser(
         "exact", help="count calls, memory and system calls of a request, and fail if they have grown"
     )
@@ -205,6 +207,13 @@ def runMicro(options: Any) -> None:
     print(micro.table(micro.measureSteps(rounds=options.rounds)))
 
 
+def runKnobs(options: Any) -> None:
+    """
+    Do C{knobs}.
+    """
+    print(knobs.run(options.pairs))
+
+
 def runExact(options: Any) -> int:
     """
     Do C{exact}.
@@ -218,6 +227,7 @@ RUN: dict[str, Callable[[Any], int | None]] = {
     "profile": runProfile,
     "soak": runSoak,
     "micro": runMicro,
+    "knobs": runKnobs,
     "exact": runExact,
 }
 

@@ -105,6 +105,23 @@ def test_directorExample(origins: list[int], tmp_path: Path) -> None:
     assert answers[2][0] == 404
 
 
+def test_measuredExample(origins: list[int]) -> None:
+    """The program that the page on performance measures runs with the ports that it is given."""
+    port, (pages, _) = freePort(), origins
+    with subprocess.Popen(
+        [sys.executable, CHECKOUT / "docs" / "examples" / "performance" / "mine.py", str(port), str(pages)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            waitUntilListening(port, process)
+            answers = [ask(port, path) for path in ("/x?y=1", "/.env")]
+        finally:
+            process.terminate()
+    assert (answers[0], answers[1][0]) == ((200, f"{pages} /x?y=1 127.0.0.1"), 404)
+
+
 def test_readmeShowsTheExample() -> None:
     """What README shows is the program that the test above runs, character by character."""
     shown = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)

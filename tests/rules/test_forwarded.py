@@ -69,6 +69,10 @@ def test_noNetwork(name: str) -> None:
         ("010.0.0.1", False),
         ("10.0.0.\u0661", False),  # another script's digit
         ("\uff11\uff10.0.0.1", False),
+        # as long as an address gets, with a zone; and longer
+        ("fd00:0000:0000:0000:0000:0000:10.255.255.255%eth0.1234567890", True),
+        ("0000:0000:0000:0000:0000:ffff:010.000.000.001", False),
+        ("fd00:0000:0000:0000:0000:0000:10.255.255.2555", False),
     ],
 )
 def test_isTrusted(host: str, trusted: bool) -> None:

@@ -43,6 +43,23 @@ def test_workersExample(origins: list[int], tmp_path: Path) -> None:
     assert answers[1][0] == 404
 
 
+def test_supervisorGivesUp(tmp_path: Path) -> None:
+    """Workers that cannot start end the guide's supervisor, with the reason and a status."""
+    (tmp_path / "worker.py").write_text("raise SystemExit('no database')\n")
+    text = (EXAMPLES / "supervise.py").read_text()
+    (tmp_path / "supervise.py").write_text(text.replace("tcp:8080", f"tcp:{freePort()}:interface=127.0.0.1"))
+    told = subprocess.run(
+        [sys.executable, tmp_path / "supervise.py"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        check=False,
+        timeout=60,
+    )
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "5 times in a row (its last words: no database)" in told.stderr.splitlines()[-1]
+
+
 def test_workerAlone() -> None:
     """A worker that nobody supervises says so and ends."""
     told = subprocess.run(

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twistproxy.observe.counters import Counts
 from twistproxy.workers import RestartPolicy, WorkerSupervisor
 from twistproxy.workers.plan import FROM_SUPERVISOR, TO_SUPERVISOR, VARIABLE
-from twistproxy.workers.process import LONGEST_LINE, WorkerProcess, howItEnded
+from twistproxy.workers.process import LINGERING, LONGEST_LINE, WorkerProcess, howItEnded
 from twistproxy.workers.protocol import Lines, decoded, encoded
 from twistproxy.workers.slots import SlotState
 from twistproxy.workers.supervisor import FORGETTING, OVERTIME
@@ -39,6 +39,7 @@ class Played:
         self.plan = json.loads(environment[VARIABLE])
         self.messages: list[dict[str, Any]] = []
         self.signals: list[str] = []
+        self.closed: list[int] = []
         self._lines = Lines()
         protocol.makeConnection(self)  # type: ignore[arg-type]
 
@@ -53,6 +54,10 @@ class Played:
         """Note a signal."""
         self.signals.append(name)
 
+    def closeChildFD(self, childFD: int) -> None:
+        """Note that a pipe was closed."""
+        self.closed.append(childFD)
+
     # the process
 
     @property
@@ -65,9 +70,17 @@ class Played:
         self.protocol.childDataReceived(TO_SUPERVISOR, encoded(kind, **fields))
 
     def end(self, status: int = 0, signal: int | None = None) -> None:
-        """End."""
+        """End, and let go of the pipes."""
+        self.exit(status, signal)
+        self.protocol.processEnded(self._reason(status, signal))
+
+    def exit(self, status: int = 0, signal: int | None = None) -> None:
+        """End, while somebody else still has the pipes."""
+        self.protocol.processExited(self._reason(status, signal))
+
+    def _reason(self, status: int, signal: int | None) -> Failure:
         done = status == 0 and signal is None
-        self.protocol.processEnded(Failure(ProcessDone(0) if done else ProcessTerminated(status, signal, 0)))
+        return Failure(ProcessDone(0) if done else ProcessTerminated(status, signal, 0))
 
 
 class Stage(Clock):
@@ -230,6 +243,32 @@ def test_crashLoop(supervisor: WorkerSupervisor, stage: Stage, gaveUp: list[str]
     assert stage.getDelayedCalls() == []
 
 
+def test_pipesOutliveTheWorker(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """A process that a worker has started keeps its pipes open: the worker is replaced all the same, and once only."""
+    first = all[0]
+    first.exit(signal=9)
+    first.protocol.childDataReceived(2, b"last words\n")
+    stage.advance(LINGERING)
+    assert (len(stage.processes), supervisor.slots[0].lastWords) == (4, "last words")
+    assert (states(supervisor)[0], first.closed) == ("starting", [1, 2, TO_SUPERVISOR, FROM_SUPERVISOR])
+    first.end(signal=9)
+    first.protocol.childDataReceived(2, b"not any more\n")
+    stage.advance(LINGERING)
+    assert (len(stage.processes), states(supervisor)[0]) == (4, "starting")
+
+
+def test_stopsWithoutThePipes(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """Nobody waits at the end for processes that workers have left behind."""
+    stopping = supervisor.stopService()
+    for process in all:
+        process.say("forgot")
+    for process in all:
+        process.exit()
+    assert not stopping.called
+    stage.advance(LINGERING)
+    assert (stopping.called, stage.getDelayedCalls()) == (True, [])
+
+
 def test_cannotSpawn(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
     """A process that cannot even be started is a death like any other."""
     stage.refuse = True
@@ -292,6 +331,23 @@ def test_rollingFails(all: list[Played], supervisor: WorkerSupervisor, stage: St
     assert len(stage.processes) == 5
 
 
+def test_anotherSuccessorFails(
+    all: list[Played], supervisor: WorkerSupervisor, stage: Stage, texts: list[str]
+) -> None:
+    """The successor of a worker that was asked to end by somebody else dies: the restart of all goes on."""
+    supervisor.restart()
+    all[2].say("leaving")
+    first, third = stage.processes[3:]
+    third.end(1)
+    assert "a worker is not replaced: the new worker 3 ended (exit status 1); the old one goes on" in texts
+    first.say("ready")
+    assert (states(supervisor), len(stage.processes)) == (["serving", "rolling", "serving"], 6)
+    stage.processes[-1].say("ready")
+    stage.processes[-1].say("ready")
+    assert "rolling restart done" in texts
+    assert [process.told for process in all] == [["drain"]] * 3
+
+
 def test_oldOneDiesWhileTheNewOneStarts(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """Its successor is on its way already; until then it is covered."""
     supervisor.restart()
@@ -338,6 +394,37 @@ def test_drainsByItself(all: list[Played], supervisor: WorkerSupervisor, stage: 
     assert "drain" not in all[2].told
 
 
+def test_drainsAgainAndAgain(
+    supervisor: WorkerSupervisor, stage: Stage, all: list[Played], gaveUp: list[str]
+) -> None:
+    """Workers that end in order as soon as they are ready are a crash loop too; one that was well is replaced at once."""
+    stage.advance(POLICY.steady)
+    worker = all[0]
+    for pause in (0, 0, 1, 2):
+        worker.say("draining")
+        worker.end()
+        assert [call.getTime() - stage.seconds() for call in stage.getDelayedCalls()] == [pause]
+        stage.advance(pause)
+        worker = stage.processes[-1]
+        worker.say("ready")
+    assert (states(supervisor), gaveUp) == (["serving"] * 3, [])
+
+
+def test_nobodyStays(supervisor: WorkerSupervisor, stage: Stage, all: list[Played], gaveUp: list[str]) -> None:
+    """If none stays, that is the end."""
+    worker = all[0]
+    for _ in range(POLICY.attempts):
+        worker.say("draining")
+        worker.end()
+        stage.advance(POLICY.longest)
+        worker = stage.processes[-1]
+        worker.say("ready")
+        for process in all[1:]:
+            process.protocol.readySince = stage.seconds()
+    assert len(gaveUp) == 1
+    assert gaveUp[0].startswith("worker 1 drained by itself, 4 times in a row")
+
+
 def test_stopInTwoSteps(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:
     """Nobody drains before all have closed the sockets of the others; then it ends with the last worker."""
     stopping = supervisor.stopService()
@@ -368,6 +455,28 @@ def test_stopWithoutAnswer(all: list[Played], supervisor: WorkerSupervisor, stag
     for process in all:
         process.end(signal=9)
     assert stopping.called
+
+
+def test_cutWithoutAnswer(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """B10.2: who is told to wait for nothing any more does not wait for a worker that hangs, either."""
+    stopping = supervisor.stopService()
+    supervisor.cutNow()
+    stage.advance(OVERTIME / 2)
+    assert [process.signals for process in all] == [[], [], []]
+    supervisor.cutNow()
+    for process in all[:2]:
+        process.end()
+    stage.advance(OVERTIME / 2)
+    assert [process.signals for process in all] == [[], [], ["KILL"]]
+    all[2].end(signal=9)
+    assert (stopping.called, stage.getDelayedCalls()) == (True, [])
+
+
+def test_cutAndGoOn(supervisor: WorkerSupervisor, stage: Stage, all: list[Played]) -> None:
+    """Cutting the exchanges of workers that are not stopping ends no worker."""
+    supervisor.cutNow()
+    stage.advance(OVERTIME)
+    assert [(process.told, process.signals) for process in all] == [(["cut"], [])] * 3
 
 
 def test_stopWhileOneWaits(all: list[Played], supervisor: WorkerSupervisor, stage: Stage) -> None:

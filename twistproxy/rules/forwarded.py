@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
@@ -31,6 +32,9 @@ _claimed = re.compile(
     rb"|\[([0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::[0-9]{1,5})?"
     rb"|([0-9A-Fa-f:.]+)(?:%.*)?"
 ).fullmatch
+
+#: The longest text of an IP address, in characters: IPv6 with an IPv4 tail.
+_LONGEST = 45
 
 
 def networks(names: Iterable[str]) -> tuple[Network, ...]:
@@ -54,11 +58,21 @@ def isTrusted(host: str, trusted: Sequence[Network]) -> bool:
     """
     if not trusted:
         return False
+    host = host.partition("%")[0]
+    # what is longer is no address, and not remembered either
+    address = _addressOf(host) if len(host) <= _LONGEST else None
+    return address is not None and _liesIn(address, trusted)
+
+
+@lru_cache(maxsize=1024)
+def _addressOf(host: str) -> Address | None:
+    """
+    @return: an IP address from its text; remembered, because a peer sends many requests, and each asks twice.
+    """
     try:
-        address = ip_address(host.partition("%")[0])
+        return _unmapped(ip_address(host))
     except ValueError:
-        return False
-    return _liesIn(_unmapped(address), trusted)
+        return None
 
 
 def _liesIn(address: Address, trusted: Sequence[Network]) -> bool:

@@ -4,6 +4,9 @@ A worker as its supervisor sees it: a process, three pipes from it and one to it
 
 Its standard output is where its access log goes, if that goes to standard output: whole lines are passed on, and what
 is left of one when it dies is not.  Its standard error is where Python says what went wrong before there was a log.
+
+A process that the worker has started may have inherited both, and outlive it.  So the end of the pipes is waited for,
+to have all that was written, but not for long.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ LONGEST_LINE = 1 << 20
 
 #: A line on standard error is no longer than this, in bytes.
 LONGEST_WORDS = 1 << 14
+
+#: How long the pipes of a worker that is no more are read, if somebody else keeps them open, in seconds.
+LINGERING = 0.25
 
 
 class ISupervisorLike(Protocol):
@@ -90,6 +96,8 @@ class WorkerProcess(ProcessProtocol):
         self._output = Lines(LONGEST_LINE)
         self._messages = Lines()
         self._deaf = False
+        self._clock: Any = None
+        self._lingering: Any = None
 
     def __str__(self) -> str:
         return f"worker {self.slot + 1} (pid {self.pid})"
@@ -104,6 +112,7 @@ class WorkerProcess(ProcessProtocol):
         @param descriptors: what it inherits: numbers there and here.
         @raise OSError: if it cannot be started.
         """
+        self._clock = reactor
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             reactor.spawnProcess(
@@ -165,6 +174,9 @@ class WorkerProcess(ProcessProtocol):
         """
         See L{IProcessProtocol.childDataReceived<twisted.internet.interfaces.IProcessProtocol.childDataReceived>}.
         """
+        if self.ended:
+            # from somebody who is no worker
+            return
         try:
             if childFD == TO_SUPERVISOR:
                 for line in self._messages.feed(data):
@@ -205,11 +217,30 @@ class WorkerProcess(ProcessProtocol):
         if childFD == FROM_SUPERVISOR:
             self._deaf = True
 
+    def processExited(self, reason: Failure) -> None:
+        """
+        See L{IProcessProtocol.processExited<twisted.internet.interfaces.IProcessProtocol.processExited>}.
+        """
+        if not self.ended and self._lingering is None:
+            self._lingering = self._clock.callLater(LINGERING, self._lingered, reason)
+
+    def _lingered(self, reason: Failure) -> None:
+        transport, self._lingering = self.transport, None
+        self.processEnded(reason)
+        assert transport is not None
+        for childFD in (1, 2, TO_SUPERVISOR, FROM_SUPERVISOR):
+            transport.closeChildFD(childFD)
+
     def processEnded(self, reason: Failure) -> None:
         """
         See L{IProcessProtocol.processEnded<twisted.internet.interfaces.IProcessProtocol.processEnded>}.
         """
+        if self.ended:
+            return
         self.ended = self._deaf = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self.forgetDeadline()
         if self._words.rest:
             self._heard(self._words.rest)

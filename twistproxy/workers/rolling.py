@@ -56,12 +56,16 @@ class RollingRestart:
         """
         A slot's new worker did not start.
         """
+        # the old one may have asked for a new one by itself, which is nobody else's affair
+        ours = bool(self._left) and self._left[0] is slot
         self._log.error(
-            "rolling restart given up: the new worker {number} {how}; the old one goes on",
+            "{what}: the new worker {number} {how}; the old one goes on",
+            what="rolling restart given up" if ours else "a worker is not replaced",
             number=slot.number + 1,
             how=slot.lastEnd,
         )
-        self.stop()
+        if ours:
+            self.stop()
 
     def stop(self) -> None:
         """

@@ -33,7 +33,8 @@ from twistproxy.workers.sockets import ListeningSockets
 #: How long workers may take to close the sockets that are not their own before all of them drain, in seconds.
 FORGETTING = 2.0
 
-#: How much longer than the grace a worker may take to end before it is killed, in seconds.
+#: How much longer than the grace, or than it takes to be told to cut, a worker may take to end before it is killed, in
+#: seconds.
 OVERTIME = 5.0
 
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
@@ -101,6 +102,7 @@ class WorkerSupervisor(Service):
         self._covered: dict[WorkerProcess, list[int]] = {}
         self._rolling = RollingRestart(self.slots, lambda slot: self._event(slot, SlotEvent.ROLL))
         self._stopping: Deferred[None] | None = None
+        self._cutting = False
         self._remembering: set[WorkerProcess] = set()
         self._forgetting: Any = None
 
@@ -170,9 +172,14 @@ class WorkerSupervisor(Service):
 
     def cutNow(self) -> None:
         """
-        Wait for nothing any more.
+        Wait for nothing any more.  A worker that is stopping and cannot be told is killed.
         """
         self._tellAll("cut")
+        if self._stopping is not None and not self._cutting:
+            self._cutting = True
+            for worker in self._workers:
+                worker.forgetDeadline()
+                worker.deadline = self._reactor.callLater(OVERTIME, worker.kill)
 
     # -- slots
 
@@ -353,7 +360,9 @@ class WorkerSupervisor(Service):
         if slot.serving is worker:
             self._log.info("{worker} drains and is replaced", worker=worker)
             slot.serving = None
-            slot.deaths = 0
+            # one that goes as soon as it has come is no better than one that dies
+            slot.deaths = 0 if self._wasSteady(worker) else slot.deaths + 1
+            slot.lastEnd, slot.lastWords = "drained by itself", worker.lastWords
             self._event(slot, SlotEvent.LOST)
 
     def workerLogs(self, worker: WorkerProcess, level: str, namespace: str, text: str) -> None:
