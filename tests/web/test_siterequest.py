@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.logger import LogEvent
 from twisted.web.resource import Resource
 from twisted.web.server import Request
+from twisted.web.vhost import NameVirtualHost
 
 from tests.web.held import GET, Flood, Held, failed
 from tests.web.trees import Leaf
@@ -237,6 +238,29 @@ def test_brokenForm() -> None:
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data\r\nContent-Length: 3\r\n\r\nabc"
         )
         assert (client.response.status, held.requests) == (400, [])
+
+
+@pytest.mark.parametrize("version, fields", [("1.1", "Host: public.test\r\n"), ("1.0", "")])
+@pytest.mark.parametrize("child", ["static", "asked"])
+def test_wholeURL(version: str, fields: str, child: str) -> None:
+    """RFC 9112 3.2.2: the host of a whole URL counts and no other, for every resource: here for a virtual host."""
+
+    class Asked(Resource):
+        def getChild(self, name: bytes, request: Any) -> Any:
+            return Leaf(seen)
+
+    def seen(request: Any) -> bytes:
+        return b"%b by %b" % (request.getHeader(b"host"), request.getRequestHostname())
+
+    hosts, private = NameVirtualHost(), Resource()
+    hosts.addHost(b"private.test", private)
+    hosts.addHost(b"public.test", Leaf(lambda _: b"public"))
+    private.putChild(b"static", Leaf(seen))
+    private.putChild(b"asked", Asked())
+    with MemoryProxy(responder=hosts) as proxy:
+        client = proxy.client()
+        client.send(f"GET http://private.test:81/{child}/x HTTP/{version}\r\n{fields}\r\n".encode())
+        assert client.response.body == b"private.test:81 by private.test"
 
 
 # -- time
