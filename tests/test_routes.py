@@ -16,12 +16,14 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.support.flow import Bench, Downstream, Transport, request, upstreamResponse
+from twistproxy import ReverseProxy
 from twistproxy.core.exchange import ExchangeContext
 from twistproxy.directors import TargetDirector
 from twistproxy.errors import ClientError
 from twistproxy.interfaces import IDirector, IResponder
 from twistproxy.message import Request, Response
 from twistproxy.routes import Route, Router, chain, comparable, hostOf
+from twistproxy.testing import MemoryProxy
 from twistproxy.upstreams import Target
 
 target = TargetDirector("http://origin.test")
@@ -214,6 +216,41 @@ def test_longestWins() -> None:
     router = Router().add(Response(201)).add(Response(202), path="/api/v1").add(Response(203), path="/api")
     found = [router.match(asking(path)).branch.status for path in ("/", "/apix", "/api", "/api/v", "/api/v1/x")]  # type: ignore[union-attr]
     assert found == [201, 201, 203, 203, 202]
+
+
+@pytest.mark.parametrize("mode", ["responder", "director"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/admin/x", 403),
+        ("/x/%2e%2e/admin", 403),
+        # an upstream may unescape slashes, take one sort for the other, or leave parameters of segments out
+        ("/admin%2Fx", 400),
+        ("/x/..%2fadmin", 400),
+        ("/%2fadmin", 400),
+        ("/admin%5cx", 400),
+        ("/admin\\x", 400),
+        ("/admin;a=b/x", 400),
+        # whatever they make of these, the route is the same
+        ("/api/group%2Fproject;v=1", 201),
+        ("/files/..;a%2fb", 200),
+        ("/admin/..%2fx", 400),
+        # who writes a route with an escaped slash knows about them
+        ("/escaped%2Fslash/x", 202),
+    ],
+)
+def test_readDifferently(mode: str, path: str, status: int) -> None:
+    """No spelling gets a request past a route: one that upstreams may take for the path of another is refused."""
+    router = Router()
+    router.add(Response(200))
+    router.add(Response(403), path="/admin")
+    router.add(Response(201), path="/api")
+    router.add(Response(202), path="/escaped%2fslash")
+    responder = {"responder": router, "director": ReverseProxy(router)}[mode]
+    with MemoryProxy(responder=responder) as proxy:
+        client = proxy.client()
+        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.response.status == status
 
 
 def test_hugePath() -> None:

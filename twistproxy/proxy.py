@@ -28,11 +28,10 @@ from twistproxy.core.hooks import (
     ResponseFilterLike,
     TransportLike,
 )
-from twistproxy.core.proxy import ProxyFlow, hookOf
+from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
-from twistproxy.interfaces import IResponder
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
@@ -263,8 +262,7 @@ class ProxySite(_site.ProxySite):
     @resource.setter
     def resource(self, root: Any) -> None:
         self.webSite.resource = root
-        self.responder = responderFor(self.webSite, **self._treeOptions)
-        self._exchanges.respond = hookOf(self.responder, IResponder, "respond")
+        self._replaceResponder(responderFor(self.webSite, **self._treeOptions))
 
     def listen(self, endpoint: str) -> Deferred[IListeningPort]:
         """

@@ -35,6 +35,9 @@ from twistproxy.targets import TargetLike, isTarget
 _isHost = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:.]+\]").fullmatch
 _needsCare = re.compile(rb"%|//|/\.").search
 _escape = re.compile(rb"%([0-9A-Fa-f]{2})")
+_mayBeSlash = re.compile(rb"%2[Ff]|%5[Cc]|\\").sub
+_parameters = re.compile(rb";[^/]*").sub
+_readDifferently = re.compile(rb"%2[Ff]|%5[Cc]|[\\;]").search
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -237,6 +240,21 @@ class Router:
                             return route
         return None
 
+    def _find(self, request: Request) -> Route | None:
+        """
+        @return: the same.
+        @raise ClientError: if some upstreams would take the path for that of another route: they unescape slashes, know
+            two sorts of them, or leave out what stands behind a semicolon.  A route is also what keeps requests out.
+        """
+        route, path = self.match(request), request.path
+        if _readDifferently(path) is None or (route is not None and b"%" in route.prefix):
+            return route
+        other = copy(request)
+        other.target = _parameters(b"", _mayBeSlash(b"/", path))
+        if self.match(other) is not route:
+            raise ClientError("a path that not everybody would take the same route for")
+        return route
+
     def _names(self, host: bytes) -> list[bytes | None]:
         """
         @return: what a route's host may be, best first.
@@ -268,7 +286,12 @@ class Router:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
-        route = self.match(exchange.request)
+        try:
+            route = self._find(exchange.request)
+        except ClientError as fault:
+            route = None
+            exchange.request = copy(exchange.request)
+            exchange.request.fault = exchange.request.fault or fault
         ours = exchange.request.fault is not None or route is None or isinstance(route.branch, Response)
         if route is not None and route.stripPrefix and not ours:
             ours = not self._enter(route, exchange)
@@ -314,7 +337,7 @@ class Router:
 
         @raise TypeError: if the branch is a responder: there is a proxy around the router already.
         """
-        route = self.match(request.inbound)
+        route = self._find(request.inbound)
         if route is None:
             return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 Not Found\n")
         branch = route.branch

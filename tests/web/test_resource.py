@@ -230,6 +230,8 @@ async def test_prefix(mount: Mount, under: Any, streaming: bool) -> None:
         b"a=b; Path=/v1/%61pi; Domain=story.test",
         b"c=d; Path=/v1/%61pi/c",
     ]
+    # observers, and whoever asks for an explanation, are told what the client has asked for
+    assert [record.target for record in await mounted.settled(1)] == [b"/v1/%61pi/x%2Fy/?q"]
 
 
 @pytest_twisted.ensureDeferred

@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.logger import LogEvent
+from twisted.web.resource import Resource
 from twisted.web.server import Request
+from twisted.web.vhost import NameVirtualHost
 
 from tests.web.held import GET, Flood, Held, failed
+from tests.web.trees import Leaf
 from twistproxy import Limits, Timeouts
+from twistproxy.testing import MemoryProxy
+from twistproxy.web.resource import ReverseProxyResource as WebResource
 
 # -- the client's part
 
@@ -235,6 +240,29 @@ def test_brokenForm() -> None:
         assert (client.response.status, held.requests) == (400, [])
 
 
+@pytest.mark.parametrize("version, fields", [("1.1", "Host: public.test\r\n"), ("1.0", "")])
+@pytest.mark.parametrize("child", ["static", "asked"])
+def test_wholeURL(version: str, fields: str, child: str) -> None:
+    """RFC 9112 3.2.2: the host of a whole URL counts and no other, for every resource: here for a virtual host."""
+
+    class Asked(Resource):
+        def getChild(self, name: bytes, request: Any) -> Any:
+            return Leaf(seen)
+
+    def seen(request: Any) -> bytes:
+        return b"%b by %b" % (request.getHeader(b"host"), request.getRequestHostname())
+
+    hosts, private = NameVirtualHost(), Resource()
+    hosts.addHost(b"private.test", private)
+    hosts.addHost(b"public.test", Leaf(lambda _: b"public"))
+    private.putChild(b"static", Leaf(seen))
+    private.putChild(b"asked", Asked())
+    with MemoryProxy(responder=hosts) as proxy:
+        client = proxy.client()
+        client.send(f"GET http://private.test:81/{child}/x HTTP/{version}\r\n{fields}\r\n".encode())
+        assert client.response.body == b"private.test:81 by private.test"
+
+
 # -- time
 
 
@@ -247,6 +275,31 @@ def test_exchangeLimit() -> None:
         held.proxy.advance(0.4)
         assert (client.response.status, held.reasons) == (504, [ConnectionAborted])
         assert held.proxy.records[0].error.timeout == "exchange"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("path", ["here/x", "asked/x", "rendered"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_exchangeLimitOfProxies(path: str, replaced: bool) -> None:
+    """B9: the site's limit holds for a proxy in its tree, however that is found, and below a new root as well."""
+
+    class Asked(Resource):
+        def getChild(self, name: bytes, request: Any) -> Any:
+            return silent
+
+    root = Resource()
+    with MemoryProxy(responder=root, timeouts=Timeouts(exchange=5)) as proxy:
+        silent = WebResource(lambda exchange: None, proxy.clock.seconds)
+        root.putChild(b"here", silent)
+        root.putChild(b"asked", Asked())
+        root.putChild(b"rendered", Leaf(silent.render))
+        if replaced:
+            proxy.site.resource = root
+        client = proxy.client()
+        client.send(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        proxy.advance(4.8)
+        assert client.responses == []
+        proxy.advance(0.4)
+        assert (client.response.status, len(proxy.exchanges)) == (504, 0)
 
 
 def test_exchangeLimitInBody() -> None:

@@ -24,17 +24,14 @@ def contextOf(exchange: Exchange) -> Context:
 
 def handOver(exchange: Exchange, respond: Callable[[Exchange], None]) -> None:
     """
-    Give an exchange of which nothing was sent to somebody else.  A flow that waits for it is closed, and its limit of
-    time with it.
+    Give an exchange of which nothing was sent to somebody else.  A flow that waits for it is closed.  Its limit of time
+    goes on, until a proxy puts one of its own in the place.
 
     @param respond: takes the exchange over.
     """
     flow, exchange._flow = exchange._flow, None
     if flow is not None:
         flow.close()
-    if exchange._limit is not None:
-        exchange._limit.cancel()
-        exchange._limit = None
     try:
         respond(exchange)
     except Exception:

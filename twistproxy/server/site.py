@@ -59,13 +59,25 @@ class ProxySite:
             hookOf(observer, IObserver, "exchangeSettled") for observer in observers
         ]
         self.responder = responder
-        respond = hookOf(responder, IResponder, "respond")
-        if timeouts is not None and timeouts.exchange is not None:
-            # whatever responds: one that never answers must not hold its exchange for ever
-            respond = limited(respond, wheel, timeouts.exchange)
-        self._exchanges = ExchangeContext(respond, clock, told)
-        self._context = ServerContext(wheel, self._exchanges.begin, limits or Limits(), timeouts or Timeouts(), scheme)
+        timeouts = timeouts or Timeouts()
+        self._wheel, self._mostSeconds = wheel, timeouts.exchange
+        self._exchanges = ExchangeContext(self._respondOf(responder), clock, told)
+        self._context = ServerContext(wheel, self._exchanges.begin, limits or Limits(), timeouts, scheme)
         self._drained: Deferred[None] | None = None
+
+    def _respondOf(self, responder: Any) -> Callable[[Exchange], Any]:
+        respond: Callable[[Exchange], Any] = hookOf(responder, IResponder, "respond")
+        if self._mostSeconds is None:
+            return respond
+        # whatever responds: one that never answers must not hold its exchange for ever
+        return limited(respond, self._wheel, self._mostSeconds)
+
+    def _replaceResponder(self, responder: Any) -> None:
+        """
+        @param responder: gets the exchanges from now on.
+        """
+        self._exchanges.respond = self._respondOf(responder)
+        self.responder = responder
 
     @property
     def connections(self) -> set[H1Server]:

@@ -16,7 +16,7 @@ from twistproxy.interfaces import IBody
 from twistproxy.message import Response
 
 #: Fields that are the wire's own business.
-_FRAMING = frozenset(
+FRAMING = frozenset(
     (
         b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
         b"upgrade",
@@ -44,7 +44,7 @@ class AnswerHead:
         self.close = False
         for name, values in headers.getAllRawHeaders():
             lower = name.lower()
-            if lower in _FRAMING:
+            if lower in FRAMING:
                 self._frame(lower, values)
             else:
                 lines += [b"%b: %b" % (name, value) for value in values]

@@ -3,26 +3,37 @@
 From a C{twisted.web} request back to the exchange that it was made for: a proxy was found by asking resources, or a
 resource renders one.
 
-What resources have changed in the request on the way counts: its head is read again, as under any other site.
+What resources have changed in the request on the way counts: its head is read again, as under any other site.  And
+what they tell the client, a new session's cookie say, stands in the response beside what its upstream tells.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
+
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.handover import handOver
 from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.core.states import RequestSide
+from twistproxy.headers import NOT_IN_VALUE
 from twistproxy.limits import Limits
+from twistproxy.message import Response
 from twistproxy.rules.fields import EXPECT
+from twistproxy.web.answer import FRAMING
 from twistproxy.web.inbound import inboundRequest
 from twistproxy.web.sitechannel import ExchangeChannel
 
+#: What is for the one who answers to say: stock requests put some of these into every response.
+_ANSWERERS = FRAMING | {b"content-type", b"date", b"server"}
 
-class _Ended(InterposedDownstream):
+_log = Logger()
+
+
+class _OnTheWay(InterposedDownstream):
     """
-    Tells the channel of the request that led here of the end.
+    Adds what the request that led here was told to tell the client, and tells its channel of the end.
     """
 
     __slots__ = ("_channel",)
@@ -30,6 +41,23 @@ class _Ended(InterposedDownstream):
     def __init__(self, downstream: Any, channel: ExchangeChannel) -> None:
         super().__init__(downstream)
         self._channel = channel
+
+    def linesOf(self, response: Response) -> list[bytes]:
+        """
+        See L{InterposedDownstream.linesOf}.
+        """
+        request = self._channel.request
+        told = [
+            b"%b: %b" % (name, value)
+            for name, values in request.responseHeaders.getAllRawHeaders()
+            if name.lower() not in _ANSWERERS
+            for value in values
+        ]
+        told += [b"Set-Cookie: " + cookie for cookie in request.cookies]
+        for line in [line for line in told if NOT_IN_VALUE.search(line)]:
+            told.remove(line)
+            _log.error("{request} was given {line}, which cannot be sent", request=request, line=line)
+        return [*told, *response.lines] if told else response.lines
 
     def ended(self) -> None:
         """
@@ -66,7 +94,7 @@ def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits) -> None:
     prepath = list(request.prepath)
 
     def give(exchange: Exchange) -> None:
-        interpose(exchange, lambda downstream: _Ended(downstream, channel))
+        interpose(exchange, lambda downstream: _OnTheWay(downstream, channel))
         resource.enter(exchange, prepath)
 
     handOver(exchange, give)

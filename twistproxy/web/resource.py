@@ -93,7 +93,7 @@ class ReverseProxyResource(Resource):
             return NOT_DONE_YET
         streamed = getattr(request, "streamedBody", None)
         inbound = inboundRequest(request, self._limits, streamed, getattr(request, "expectations", ()))
-        publicPath = inbound.path
+        target, publicPath = inbound.target, inbound.path
         prefix = self._stripPrefix(request.prepath or (), inbound, request.uri[:1] != b"/")
         if streamed is None and inbound.length and not self._saidBuffered:
             self._saidBuffered = True
@@ -108,6 +108,7 @@ class ReverseProxyResource(Resource):
         elif self._closed is not None:
             inbound.fault = inbound.fault or Unavailable("the resource is closed")
         exchange = self._context.begin(downstream, inbound)
+        exchange.record.target = target
         self.exchanges.add(exchange)
         downstream.begin(exchange)
         if self._mapBack:

@@ -223,6 +223,10 @@ class ResourceTree:
         for line in exchange.request.lines:
             name, _, value = line.partition(b":")
             request.requestHeaders.addRawHeader(name, value.strip(b" \t"))
+        host = exchange.request.host
+        if host and request.requestHeaders.getRawHeaders(b"host") != [host]:
+            # RFC 9112 3.2.2: what a whole URL says counts, and no Host
+            request.requestHeaders.setRawHeaders(b"Host", [host])
         request.parseCookies()
         exchange.run(channel.flow())
         if exchange.request.target == b"*":
