@@ -57,6 +57,20 @@ async def test_givenThreads(front: Any) -> None:
         threads.stop()
 
 
+@pytest_twisted.ensureDeferred
+async def test_httpoxy(front: Any) -> None:
+    """A client's C{Proxy} field must not become the C{HTTP_PROXY} by which an application finds its way out."""
+
+    def outwards(environ: dict[str, Any], startResponse: Any) -> list[bytes]:
+        startResponse("200 OK", [])
+        return [repr((environ.get("HTTP_PROXY"), environ.get("HTTP_PROXY_STATUS"))).encode()]
+
+    target = WSGITarget(outwards)
+    response = await front(target).ask("GET", "/", ("Proxy: http://evil.test", "proxy: evil", "Proxy-Status: ok"))
+    assert response.body == b"(None, 'ok')"
+    await target.close()
+
+
 class Endless:
     """
     An application that never ends by itself.

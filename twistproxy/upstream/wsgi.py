@@ -119,6 +119,8 @@ class _WSGI(Resource):
             self._trigger = reactor.addSystemEventTrigger("before", "shutdown", self._shutDown)
             if self._owned:
                 self._pool.start()
+        # CVE-2016-5385: it would be HTTP_PROXY in the application's environment
+        request.requestHeaders.removeHeader(b"proxy")
         flow = _Flow(self._application, request, reactor)
         self._flows.add(flow)
         request.registerProducer(flow, True)
