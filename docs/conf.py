@@ -19,11 +19,11 @@ html_theme_options = {
     "description": "A reverse-proxy framework for Twisted",
     "fixed_sidebar": True,
     # the examples have lines of up to 119 columns, and are to be read without scrolling
-    "page_width": "1240px",
-    "body_max_width": "1000px",
+    "page_width": "1300px",
+    "body_max_width": "1010px",
     "sidebar_width": "230px",
     "font_size": "16px",
-    "code_font_size": "0.84em",
+    "code_font_size": "0.82em",
 }
 html_copy_source = False
 html_show_sphinx = False
