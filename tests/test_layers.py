@@ -9,6 +9,7 @@ nothing has to be importable for the test to judge it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,8 @@ def reactorImports(module: str, source: str) -> list[str]:
     return found
 
 
+_testsNamed = re.compile(r"tests\.[\w.]+").findall
+
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -185,6 +188,20 @@ def test_importsGoDownwards(path: Path) -> None:
     """Every module has a floor, imports from below only, and leaves the choice of the reactor to its user."""
     module = moduleName(path)
     assert offences(module, path.read_text(), isPackage=path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=moduleName)
+def test_namesItsTests(path: Path) -> None:
+    """The tests that a module names in its first line are there."""
+    named = _testsNamed(path.read_text().partition("\n")[0])
+    places = [Path(__file__).parent.parent.joinpath(*name.split(".")) for name in named]
+    assert [str(place) for place in places if not (place.is_dir() or place.with_suffix(".py").is_file())] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=moduleName)
+def test_filesAreShort(path: Path) -> None:
+    """Nobody has to read more than 600 lines to know a file."""
+    assert len(path.read_text().splitlines()) <= 600
 
 
 @pytest.mark.parametrize(

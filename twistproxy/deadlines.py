@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_deadlines -*-
+# -*- test-case-name: tests.net.test_wheel,tests.wire.test_h1_time -*-
 """
 Time as the proxy knows it: the named limits, and the base of whatever can time out.
 

@@ -11,7 +11,6 @@ coroutine of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IConsumer, IPushProducer
@@ -322,7 +321,3 @@ class IHangUpListener(Interface):
 
         @param reset: whether both directions are dead, or only the peer's sending side is closed.
         """
-
-
-#: How user code may give anything with one method: the object, or a callable.
-Hook = Callable[..., Any]

@@ -364,14 +364,24 @@ class TunnelEnd:
     @ivar sink: an L{IBodyConsumer<twistproxy.interfaces.IBodyConsumer>}; C{finish} closes its write side.
     @ivar close: called when both directions are done.
     @ivar abort: called to cut it off.
+    @ivar divert: where the connection can do that, called with who gets what it reads from now on, past the source, and
+        with C{None} when that is over.
     @ivar onLost: set by the tunnel; called with the error if this side breaks off after its source has finished.
     """
 
-    __slots__ = ("abort", "close", "onLost", "sink", "source")
+    __slots__ = ("abort", "close", "divert", "onLost", "sink", "source")
 
-    def __init__(self, source: Any, sink: Any, close: Callable[[], None], abort: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: Any,
+        sink: Any,
+        close: Callable[[], None],
+        abort: Callable[[], None],
+        divert: Callable[[Any], None] | None = None,
+    ) -> None:
         self.source = source
         self.sink = sink
         self.close = close
         self.abort = abort
+        self.divert = divert
         self.onLost: Callable[[Exception], None] | None = None

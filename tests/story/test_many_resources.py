@@ -161,6 +161,7 @@ async def comeAndGo(reactor: Any, root: Resource, origin: WebServer, number: int
     return crowd.seen, gone
 
 
+@pytest.mark.usefixtures("unwitnessed")
 @pytest_twisted.ensureDeferred
 async def test_comeAndGoUnderLoad(warmReactor: Any, requestFactory: Callable[..., Any], origin: WebServer) -> None:
     """B8: three hundred resources come and go while clients ask.  One that stands always answers; one that is dropped

@@ -128,8 +128,8 @@ async def test_longExchangeDuringARestart(command: Any, webServer: Any) -> None:
         assert isinstance(client, Client)
         await client.ask("POST", "/long", ("Content-Length: 20000",))
         await client.send(b"x" * 10000)
-        await until(lambda: any(held(pid, proxy.number) for pid in before.values()), "that somebody has accepted")
-        [mine] = [pid for pid in before.values() if held(pid, proxy.number)]
+        holders = lambda: [pid for pid in before.values() if held(pid, proxy.number)]  # noqa: E731
+        [mine] = await until(holders, "the accepted connection")
         proxy.signal(signal.SIGHUP)
         await until(lambda: b"rolling restart done" in proxy.output, "the end of the restart")
         assert alive(mine)

@@ -130,8 +130,9 @@ def draftOutbound(request: Request, settings: ProxySettings, record: ExchangeRec
     """
     lines = request.forward.copy()
     requestID = None
-    trusted = bool(settings.trustedProxies) and isTrusted(request.peer.host, settings.trustedProxies)
-    if trusted:
+    trusted = False
+    if settings.trustedProxies and isTrusted(request.peer.host, settings.trustedProxies):
+        trusted = True
         lines = _withClaims(request)
         resolveClient(request, settings, record)
     trailers = False

@@ -2,40 +2,33 @@
 """
 One inbound request and the response it is owed.
 
-An L{Exchange} stands between a server's wire, which knows bytes, and a responder, which knows what to do.  It drives
-the responder's I{flow}: a generator that yields wherever it has to wait, so that its steps can stand in one function
-from top to bottom.  Resuming a generator costs a tenth of a microsecond; a Deferred or a coroutine per step would cost
-more than the rest of the exchange.
+An L{Exchange} stands between a server's wire, which knows bytes, and a responder, which knows what to do.  Here is
+what they tell it, what is sent to the client, and how it settles; how it drives the responder's I{flow} is in
+L{twistproxy.core.flowdriver}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProducer
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.core.explain import Explanation
+from twistproxy.core.flowdriver import Flow, FlowDriver
 from twistproxy.core.responders import acceptable, awaitResponder, bodyBroke, hookFailed, nameOf, taken, unanswered
 from twistproxy.core.states import REQUEST_TRANSITIONS, RESPONSE_TRANSITIONS, Event, RequestSide, ResponseSide
-from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.core.wholetime import WholeTime
 from twistproxy.deadlines import IWheelLike
-from twistproxy.errors import ClientLeft, CutOff, HookFailed, MalformedMessage, ProxyError, Sent, Side, Stage
+from twistproxy.errors import ClientLeft, CutOff, HookFailed, MalformedMessage, ProxyError, Sent
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IBodyConsumer, IRoundTripReceiver
-from twistproxy.message import OutboundRequest, Request, Response
-
-#: What drives an exchange; it yields where it has to wait for something that resumes the exchange.
-Flow = Generator[None, Any, Any]
+from twistproxy.message import Request, Response
 
 # Looked up once: on CPython 3.11 an attribute of an enumeration costs more than the decision that it is needed for.
-_NOTHING, _STREAMING, _TUNNEL = ResponseSide.NOTHING, ResponseSide.STREAMING, ResponseSide.TUNNEL
+_NOTHING, _STREAMING = ResponseSide.NOTHING, ResponseSide.STREAMING
 _COMING, _COMPLETE = RequestSide.COMING, RequestSide.COMPLETE
 _HEAD_SENT, _SENT, _SWITCHED, _CUT = Event.HEAD_SENT, Event.SENT, Event.SWITCHED, Event.CUT
 
@@ -75,7 +68,7 @@ class ExchangeContext:
 
 
 @implementer(IRoundTripReceiver, IBodyConsumer)
-class Exchange:
+class Exchange(FlowDriver):
     """
     One exchange.
 
@@ -89,38 +82,34 @@ class Exchange:
     @ivar variables: the context that its hooks run in, or C{None} while that is no other than those of the site.
     """
 
-    __slots__ = (
-        "__weakref__", "_body", "_context", "_downstream", "_early", "_flow", "_limit", "_running",
-        "_tunnel", "_waiting", "generated", "outbound", "record", "request", "requestSide", "responseSide", "settled",
-        "variables",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_downstream", "_limit", "generated", "request", "requestSide")
 
-    _log = Logger()
+    _context: ExchangeContext
 
     def __init__(self, context: ExchangeContext, downstream: Any, request: Request) -> None:
         self._context = context
         self._downstream = downstream
         self.request = request
         self.record = ExchangeRecord(context.clock, request)
-        self.outbound: OutboundRequest | None = None
+        self.outbound = None
         self.requestSide = _COMPLETE if type(request.body) is bytes else _COMING
         self.responseSide = _NOTHING
         self.settled = False
-        self._flow: Flow | None = None
+        self._flow = None
         self._running = False
-        self._early: tuple[Any, ProxyError | None] | None = None
-        self._waiting: Any = None
-        self._body: Any = None
-        self._tunnel: Any = None
+        self._early = None
+        self._waiting = None
+        self._body = None
+        self._tunnel = None
         self._limit: WholeTime | None = None
-        self.variables: Any = None
+        self.variables = None
         self.generated: list[Any] | None = None
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else f"{self.requestSide.value}/{self.responseSide.value}"
         return f"<Exchange {self.request.method!r} {self.request.target!r} {state}>"
 
-    # -- driving the flow
+    # -- from and to its responder
 
     def start(self) -> None:
         """
@@ -146,146 +135,22 @@ class Exchange:
         self._flow = flow
         self._resume(None, None)
 
-    def _resume(self, value: Any, error: BaseException | None) -> None:
+    def answer(self, response: Response) -> None:
         """
-        Continue the flow with what it waited for.
+        For responders of one's own: send C{response}, and settle when all of it is sent.
+
+        @param response: the response; its body may still be coming.  Nothing happens if the client has left meanwhile.
         """
-        if self._running:
-            # called back before the flow has come to wait for it
-            if self._early is None or error is not None:
-                self._early = (value, error)  # type: ignore[assignment]
-            return
-        flow = self._flow
-        if flow is None:
-            return
-        self._running = True
+        if acceptable(self, response):
+            self.run(self._answering(response))
+
+    def _answering(self, response: Response) -> Flow:
         try:
-            while True:
-                if error is None:
-                    flow.send(value)
-                else:
-                    flow.throw(error)
-                if self._early is None:
-                    break
-                (value, error), self._early = self._early, None
-        except StopIteration:
-            self._flow = None
-            self.settle()
-        except BaseException as fault:
-            # not Exception: a hook may fail with asyncio's CancelledError, and then its exchange has to end too
-            self._flow = None
-            self._log.failure("the exchange {exchange} broke its flow", exchange=self)
-            self._lastResort()
-            if isinstance(fault, (KeyboardInterrupt, SystemExit)):
-                raise
-        finally:
-            self._running = False
-
-    def _lastResort(self, answer: Response | None = None) -> None:
-        """
-        Something failed that must not: an answer if there was none, and an end in any case.
-        """
-        if self.settled:
-            return
-        if self.record.error is None:
-            self.record.error = ProxyError("an internal error", self.stage(), Side.INTERNAL, self._sent(), 500)
-        self._early = None
-        self._cancelWaiting()
-        try:
-            if self.responseSide is _NOTHING:
-                plain = {"Content-Type": "text/plain; charset=utf-8"}
-                self.sendAtOnce(answer or Response(500, plain, b"500 Internal Server Error\n"))
-            else:
-                self.cut()
-        except Exception:
-            self._log.failure("nothing can be sent for {exchange} any more", exchange=self)
-        self.settle()
-
-    def _sent(self) -> Sent:
-        return Sent.NOTHING if self.record.tries == 0 else Sent.SOME
-
-    def within(self, hook: Callable[..., Any], *arguments: Any) -> Any:
-        """
-        Call user code in the C{contextvars} context of this exchange.
-
-        @return: what C{hook} returns.
-        """
-        variables = self.variables
-        if variables is None:
-            variables = self._context.variables.copy()
-        self.variables = ENTERED
-        try:
-            return variables.run(hook, *arguments)
-        finally:
-            self.variables = variables
-
-    def direct(self, hook: Callable[..., Any], asked: Any) -> Any:
-        """
-        The same for a director, often the only hook: a context that it has not changed (the same inside) is not kept.
-        """
-        site = self._context.variables
-        variables = site.copy()
-        try:
-            return variables.run(hook, asked)
-        finally:
-            if variables != site:
-                self.variables = variables
-
-    def wait(self, value: Any) -> Generator[None, Any, Any]:
-        """
-        Wait, in a flow, for what a hook returned: C{result = yield from exchange.wait(value)}.
-
-        @param value: a Deferred or a coroutine; anything else comes back at once.
-        @raise Exception: whatever it fails with.
-        """
-        if isinstance(value, Coroutine):
-            value = startCoroutine(value, self.within)
-        if not isinstance(value, Deferred):
-            return value
-        outcome: list[Any] = []
-
-        def arrived(result: Any) -> None:
-            outcome.append(result)
-            if self._waiting is value:
-                self._waiting = None
-                self._resume(None, None)
-
-        value.addBoth(arrived)
-        if not outcome:
-            self._waiting = value
-            yield
-        result = outcome[0]
-        if isinstance(result, Failure):
-            result.raiseException()
-        return result
-
-    def _cancelWaiting(self) -> None:
-        """
-        Cancel what runs for this exchange: a hook that waits, a request on its way, the response's body, a tunnel.
-        """
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            # A hook may swallow the cancellation; nobody waits for its result any more.
-            waiting.addErrback(lambda _: None)
-            self._stop(waiting.cancel)
-        if self.outbound is not None and self.outbound.carrier is not None:
-            carrier, self.outbound.carrier = self.outbound.carrier, None
-            self._stop(carrier.abort)
-        body, self._body = self._body, None
-        if body is not None:
-            self._stop(body.stopProducing)
-        tunnel, self._tunnel = self._tunnel, None
-        if tunnel is not None:
-            tunnel.abort()
-
-    def _stop(self, stop: Callable[[], Any]) -> None:
-        """
-        Stop something that user code may stand behind; that this fails is no reason for the exchange to go on.
-        """
-        try:
-            stop()
-        except Exception:
-            self._log.failure("something could not be stopped for {exchange}", exchange=self)
+            yield from self.deliver(response)
+        except ProxyError as error:
+            self.record.error = error
+            bodyBroke(self, error)
+            self.cut()
 
     def limit(self, wheel: IWheelLike, ticks: int) -> None:
         """
@@ -299,19 +164,6 @@ class Exchange:
             self._limit.cancel()
         self._limit = WholeTime(self.broken, self.stage, self._sent, wheel)
         wheel.schedule(self._limit, ticks)
-
-    def stage(self) -> Stage:
-        """
-        @return: how far it has come.
-        """
-        if self.responseSide is _TUNNEL:
-            return Stage.TUNNEL
-        if self.responseSide is _STREAMING:
-            return Stage.BODY
-        if self.outbound is not None and self.outbound.carrier is not None:
-            stage: Stage = self.outbound.carrier.stage
-            return stage
-        return Stage.DIRECT
 
     def explain(self) -> Explanation:
         """
@@ -388,24 +240,7 @@ class Exchange:
         """
         self.requestSide = REQUEST_TRANSITIONS[self.requestSide, event]
 
-    # -- answering
-
-    def answer(self, response: Response) -> None:
-        """
-        For responders of one's own: send C{response}, and settle when all of it is sent.
-
-        @param response: the response; its body may still be coming.  Nothing happens if the client has left meanwhile.
-        """
-        if acceptable(self, response):
-            self.run(self._answering(response))
-
-    def _answering(self, response: Response) -> Flow:
-        try:
-            yield from self.deliver(response)
-        except ProxyError as error:
-            self.record.error = error
-            bodyBroke(self, error)
-            self.cut()
+    # -- what is sent
 
     def deliver(self, response: Response) -> Flow:
         """
@@ -433,14 +268,6 @@ class Exchange:
         except Exception as error:
             raise hookFailed(f"response body {nameOf(body)}", error) from error
         yield
-
-    def _raiseEarly(self) -> None:
-        """
-        The exchange failed, or the client left, while a hook ran and nobody could be told: tell it now.
-        """
-        early, self._early = self._early, None
-        if early is not None and early[1] is not None:
-            raise early[1]
 
     def sendAtOnce(self, response: Response) -> None:
         """
@@ -475,29 +302,6 @@ class Exchange:
         self.record.tunnelled = True
         self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SWITCHED]
         return self._downstream.switchProtocols(response)
-
-    def tunnelling(self, tunnel: Any) -> None:
-        """
-        @param tunnel: what is to be aborted if the client leaves; it resumes the exchange by L{tunnelEnded}.
-        """
-        self._tunnel = tunnel
-        if self.outbound is not None:
-            self.outbound.carrier = None  # the connection is the tunnel's, which ends it in order
-
-    def giveUp(self) -> None:
-        """
-        End what still runs for this exchange.
-        """
-        self._cancelWaiting()
-
-    def tunnelEnded(self, error: ProxyError | None) -> None:
-        """
-        The tunnel is done.
-        """
-        self._tunnel = None
-        if error is None:
-            self.responseSide = RESPONSE_TRANSITIONS[self.responseSide, _SENT]
-        self._resume(None, error)
 
     def cut(self) -> None:
         """

@@ -38,7 +38,8 @@ from twistproxy.core.draft import (
     refuse,
 )
 from twistproxy.core.errorpage import errorResponse
-from twistproxy.core.exchange import Exchange, Flow
+from twistproxy.core.exchange import Exchange
+from twistproxy.core.flowdriver import Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
 from twistproxy.core.generated import GeneratedBody, isGenerator
 from twistproxy.core.pump import FilteredBody, RequestBody

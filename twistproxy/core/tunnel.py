@@ -68,9 +68,15 @@ class Tunnel(Timed):
         self.moved()
         downstream, upstream = self._downstream, self._upstream
         upstream.onLost = self.failed
-        upstream.source.deliver(_Direction(self, downstream.sink, False))
+        self._connect(upstream, _Direction(self, downstream.sink, False))
         if self._open:
-            downstream.source.deliver(_Direction(self, upstream.sink, True))
+            self._connect(downstream, _Direction(self, upstream.sink, True))
+
+    def _connect(self, end: TunnelEnd, direction: _Direction) -> None:
+        end.source.deliver(direction)
+        # What came before is through, so what comes now need not go by the connection any more.
+        if end.divert is not None and self._open:
+            end.divert(direction.write)
 
     def moved(self) -> None:
         """
@@ -122,6 +128,9 @@ class Tunnel(Timed):
     def _finish(self) -> None:
         self._open = 0
         self._upstream.onLost = None
+        for end in (self._downstream, self._upstream):
+            if end.divert is not None:
+                end.divert(None)
         if self._wheel is not None:
             self._wheel.cancel(self)
 

@@ -47,9 +47,10 @@ EPOLLET = 1 << 31
 #: What a stream socket is registered for, once and for all.
 STREAM_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
-#: Events taken from the kernel at a time, whose answers wait for each other to be sent.  With more to come the
-#: descriptor stays readable, so none is lost.
-BATCH = 64
+#: Events taken from the kernel at a time, whose answers wait for each other to be sent: enough to wake a peer once for
+#: many, few enough that nobody waits long for slow code of somebody else's.  With more to come the descriptor stays
+#: readable, so none is lost.
+BATCH = 16
 
 #: Rounds of events and queue before the reactor gets its turn: enough that a request which needs two or
 #: three steps gets through in one, few enough that nobody else waits for more than about a millisecond.
@@ -233,6 +234,7 @@ class Hub:
         sockets = self._sockets
         ready = self._ready
         rounds = 0
+        more = False
         self._running = self.gathering = True
         held = self._held
         try:
@@ -241,7 +243,9 @@ class Hub:
                     self._passingOn = True
                     # BaseException, as in Twisted's own reactors: whatever escaped would cost every
                     # connection its life.
-                    for fd, events in self._epoll.poll(0, BATCH):
+                    happened = self._epoll.poll(0, BATCH)
+                    more = len(happened) == BATCH
+                    for fd, events in happened:
                         client = sockets.get(fd)
                         if client is not None:
                             try:
@@ -253,7 +257,7 @@ class Hub:
                         self._sendHeld(held)
                     if self._closeLater:
                         self._closeRemoved()
-                if not ready or rounds == ROUNDS:
+                if not (ready or more) or rounds == ROUNDS:
                     break
                 rounds += 1
                 for _ in range(len(ready)):

@@ -111,13 +111,14 @@ class SocketOutput(HubSocket):
             held = self._held
             if held is not None:
                 data = held + data
-            if self._hub.gathering and len(data) <= HELD:
+            hub = self._hub
+            if hub.gathering and len(data) <= HELD:
                 self._held = data if type(data) is bytes else bytes(data)
                 if held is None:
-                    self._hub.hold(self)
+                    hub.hold(self)
             else:
-                self._held = None
-                self._sendNow(data)
+                self._held = data
+                self.sendHeld()
         elif data and not self._refusing:
             if (self.disconnecting or self._writeDisconnecting) and self.producer is None:
                 return
@@ -130,11 +131,10 @@ class SocketOutput(HubSocket):
         """
         See L{HubSocket.sendHeld}.
         """
-        data, self._held = self._held, None
-        if data is not None:
-            self._sendNow(data)
-
-    def _sendNow(self, data: bytes) -> None:
+        data = self._held
+        if data is None:
+            return
+        self._held = None
         try:
             sent = self._send(data)
         except BlockingIOError:

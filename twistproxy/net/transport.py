@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -80,6 +81,7 @@ class SocketTransport(SocketOutput):
 
     __slots__ = (
         "__weakref__",
+        "_diverted",
         "_fd",
         "_host",
         "_hungUp",
@@ -111,6 +113,7 @@ class SocketTransport(SocketOutput):
         self._host: Address | None = None
         self.connector = connector
         self.connected = True
+        self._diverted: Callable[[bytes], None] | None = None
         self._loss: Failure | None = None
         self._reading = True
         self._readable = self._sendBroke = False
@@ -126,7 +129,7 @@ class SocketTransport(SocketOutput):
         """
         See L{HubSocket.socketEvent}.
         """
-        if events & EPOLLOUT and self._unsent is not None:
+        if self._unsent is not None and events & EPOLLOUT:
             self._flush()
         if events & _INPUT:
             if events & _FIN_OR_WORSE:
@@ -146,7 +149,10 @@ class SocketTransport(SocketOutput):
                 self._endOfInput()
                 return
             self._readable = len(data) == READ_SIZE or self._hungUp != 0
-            self.protocol.dataReceived(data)
+            if self._diverted is None:
+                self.protocol.dataReceived(data)
+            else:
+                self._diverted(data)
             if self._readable and self._reading:
                 self._readOn()
 
@@ -206,6 +212,15 @@ class SocketTransport(SocketOutput):
         """
         self.loseConnection()
 
+    def divert(self, receive: Callable[[bytes], None] | None) -> None:
+        """
+        From now on give what is read to C{receive}, and all else to the protocol as before: for tunnels, whose messages
+        are small and many.
+
+        @param receive: called with bytes; C{None} ends it.
+        """
+        self._diverted = receive
+
     def _readOn(self) -> None:
         recv = self._recv
         for _ in range(MORE_READS):
@@ -221,7 +236,7 @@ class SocketTransport(SocketOutput):
                 self._endOfInput()
                 return
             self._readable = len(data) == BODY_READ_SIZE or self._hungUp != 0
-            self.protocol.dataReceived(data)
+            (self._diverted or self.protocol.dataReceived)(data)
             if not (self._readable and self._reading):
                 return
         self._hub.queue(self)
@@ -349,7 +364,7 @@ class SocketTransport(SocketOutput):
         protocol, self.protocol = self.protocol, None
         producer, self.producer = self.producer, None
         connector, self.connector = self.connector, None
-        self._recv = self._send = self._loss = None
+        self._recv = self._send = self._loss = self._diverted = None
         try:
             if producer is not None:
                 producer.stopProducing()

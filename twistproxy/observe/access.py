@@ -32,6 +32,9 @@ BATCH = 256
 #: How long a line may wait, in seconds.
 DELAY = 1.0
 
+#: How many request lines, and how many values, a format remembers, and of how many bytes at most.
+_REMEMBERED = 512
+
 _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _unsafe = _UNSAFE.search
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -59,6 +62,9 @@ class CombinedFormat:
     def __init__(self) -> None:
         self._second = -1
         self._stamp = b""
+        # what stands between quotes, remembered: clients ask for the same things again, in the same words
+        self._asked: dict[tuple[bytes, bytes, int], bytes] = {}
+        self._quoted: dict[bytes, bytes] = {b"": b"-"}
 
     def line(self, record: ExchangeRecord, ended: float) -> bytes:
         """
@@ -71,31 +77,26 @@ class CombinedFormat:
             year, month, day, hour, minute, sec, _, _, _ = time.gmtime(second)
             stamp = f"{day:02}/{_MONTHS[month - 1]}/{year}:{hour:02}:{minute:02}:{sec:02} +0000"
             self._stamp = stamp.encode("ascii")
-        method, target, requestID = record.method, record.target, record.requestID or b"-"
+        asked = self._asked.get((record.method, record.target, record.minor)) or self._asks(record)
         referer = agent = b"-"
         if len(record.fields) > 1:
             for kind, _, _, value, _ in record.fields:
                 if kind == USER_AGENT:
-                    agent = value or b"-"
+                    agent = self._quoted.get(value) or self._quote(value)
                 elif kind == REFERER:
-                    referer = value or b"-"
-        # one look at all that came from outside; hardly ever is there anything to escape
-        if _unsafe(b"%b%b%b%b%b" % (method, target, requestID, referer, agent)) is not None:
-            method, target, requestID, referer, agent = map(escaped, (method, target, requestID, referer, agent))
+                    referer = self._quoted.get(value) or self._quote(value)
         error = record.error
         started, connected, responded = record.started, record.connected, record.responded
         # microseconds, as integers: formatting a float costs four times as much
-        return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b" %b %b %d %d %d %d %b\n' % (
+        return b'%b - - [%b] "%b" %d %d "%b" "%b" %b %b %d %d %d %d %b\n' % (
             record.client.encode() or b"-",
             self._stamp,
-            method,
-            target,
-            record.minor,
+            asked,
             record.status,
             record.responseBytes,
             referer,
             agent,
-            requestID,
+            escaped(record.requestID) or b"-",
             record.upstream.encode() or b"-",
             record.tries,
             (record.ended - started) * 1e6,
@@ -103,6 +104,29 @@ class CombinedFormat:
             (responded - (connected or record.directed or started)) * 1e6 if responded else 0,
             b"-" if error is None else f"{error.side.value}/{error.stage.value}".encode("ascii"),
         )
+
+    def _asks(self, record: ExchangeRecord) -> bytes:
+        """
+        @return: the request line of an exchange, to stand between quotes.
+        """
+        line = escaped(b"%b %b HTTP/1.%d" % (record.method, record.target, record.minor))
+        if len(line) <= _REMEMBERED:
+            if len(self._asked) >= _REMEMBERED:
+                self._asked.clear()
+            self._asked[record.method, record.target, record.minor] = line
+        return line
+
+    def _quote(self, value: bytes) -> bytes:
+        """
+        @return: the value of a field, to stand between quotes.
+        """
+        text = escaped(value)
+        if len(text) <= _REMEMBERED:
+            if len(self._quoted) >= _REMEMBERED:
+                self._quoted.clear()
+                self._quoted[b""] = b"-"
+            self._quoted[value] = text
+        return text
 
 
 class JSONFormat:

@@ -1,3 +1,4 @@
 """
-The rules of HTTP that a proxy lives by, as pure functions over values: no reactor, no I/O, no state.
+The rules that a proxy lives by, most of them those of HTTP, as pure functions over values: no reactor, no I/O, no
+state.
 """

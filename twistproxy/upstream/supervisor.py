@@ -33,6 +33,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistproxy.errors import Stage, Unavailable
+from twistproxy.rules.backoff import pauseAfter
 from twistproxy.upstream.program import Program, Run
 
 #: How long to wait before looking again whether it is ready, at first and at most, in seconds.
@@ -387,7 +388,7 @@ class Supervisor:
         wasFailing = self._failing
         self._failures += 1
         self._why = why
-        pause = min(settings.maxPause, settings.pause * 2 ** min(self._failures - 1, 30)) * random.uniform(0.5, 1)
+        pause = pauseAfter(self._failures, settings.pause, settings.maxPause) * random.uniform(0.5, 1)
         self._notBefore = self._reactor.seconds() + pause
         if wasReady or not self._failing:
             self._log.warn("the program {name} failed: {why}{said}", name=self.program.name, why=why, said=_said(lines))

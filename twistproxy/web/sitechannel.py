@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 
 from twistproxy.core.draft import draftResponse
 from twistproxy.core.errorpage import errorResponse
-from twistproxy.core.exchange import Exchange, Flow
+from twistproxy.core.exchange import Exchange
+from twistproxy.core.flowdriver import Flow
 from twistproxy.core.handover import contextOf
 from twistproxy.core.interposed import beneath
 from twistproxy.core.states import ResponseSide

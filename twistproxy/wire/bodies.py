@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
+from twistproxy.body import Discarding
 from twistproxy.errors import MalformedMessage
 from twistproxy.interfaces import IBody, IBodyConsumer
 from twistproxy.wire.chunked import ChunkedReader
@@ -21,6 +22,9 @@ from twistproxy.wire.chunked import ChunkedReader
 #: The lengths that are no number of bytes.
 UNTIL_CLOSE = -1
 CHUNKED = -2
+
+# Takes what nobody wants.
+_NOWHERE = Discarding()
 
 
 @implementer(IBody)
@@ -197,33 +201,6 @@ class BodyReader:
         self._pending = []
         if not self.ended:
             self.resumeProducing()
-
-
-@implementer(IBodyConsumer)
-class _Nowhere:
-    """
-    Takes what nobody wants.
-    """
-
-    __slots__ = ()
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        pass
-
-    def unregisterProducer(self) -> None:
-        pass
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def finish(self, trailers: list[bytes]) -> None:
-        pass
-
-    def fail(self, error: Exception) -> None:
-        pass
-
-
-_NOWHERE = _Nowhere()
 
 
 class BodyWriter:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.workers.test_workers -*-
+# -*- test-case-name: tests.story.test_workers -*-
 """
 A worker of C{twist revproxy --workers}: C{python -m twistproxy.workers} with the options of the command.
 """

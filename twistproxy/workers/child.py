@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.workers.test_workers -*-
+# -*- test-case-name: tests.story.test_workers -*-
 """
 The process of a worker: L{run} is all of its program.
 

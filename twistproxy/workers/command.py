@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.workers.test_workers -*-
+# -*- test-case-name: tests.story.test_workers -*-
 """
 C{twist revproxy --workers}: the supervisor as a command, with signals, an exit status, and what a single process says.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.workers.test_workers -*-
+# -*- test-case-name: tests.story.test_workers -*-
 """
 A worker as its supervisor sees it: a process, three pipes from it and one to it.
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from twistproxy.rules.backoff import pauseAfter
+
 if TYPE_CHECKING:
     from twistproxy.workers.process import WorkerProcess
 
@@ -159,10 +161,7 @@ class RestartPolicy:
         @param deaths: how many in a row, the last included.
         @return: how long to wait for the next worker, in seconds.
         """
-        if deaths <= 1:
-            return 0.0
-        # the exponent has a bound, because a power that no float can hold raises
-        return min(self.longest, self.first * self.factor ** min(deaths - 2, 64))
+        return pauseAfter(deaths - 1, self.first, self.longest, self.factor)
 
 
 def covers(serving: Sequence[bool]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.workers.test_workers -*-
+# -*- test-case-name: tests.workers.test_supervisor,tests.story.test_workers -*-
 """
 The supervisor of worker processes.
 
