@@ -18,8 +18,12 @@ html_theme = "alabaster"
 html_theme_options = {
     "description": "A reverse-proxy framework for Twisted",
     "fixed_sidebar": True,
-    "page_width": "1100px",
-    "sidebar_width": "240px",
+    # lines of examples of up to 113 columns are to be read without scrolling, beside the sidebar on a small screen
+    "page_width": "1200px",
+    "body_max_width": "930px",
+    "sidebar_width": "210px",
+    "font_size": "16px",
+    "code_font_size": "0.8em",
 }
 html_copy_source = False
 html_show_sphinx = False

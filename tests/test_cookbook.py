@@ -360,6 +360,22 @@ async def test_abTest(kitchen: Kitchen) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_accessLog(kitchen: Kitchen, capfd: pytest.CaptureFixture[str]) -> None:
+    """B9: one line for each exchange, on standard output."""
+    written = ""
+
+    def complete() -> bool:
+        nonlocal written
+        written += capfd.readouterr().out
+        return "\n" in written
+
+    await kitchen.cook("accesslog", kitchen.origin())("/x")
+    await until(complete)
+    [line] = written.splitlines()
+    assert '"GET /x HTTP/1.1" 200 5 ' in line
+
+
+@pytest_twisted.ensureDeferred
 async def test_jsonLog(kitchen: Kitchen) -> None:
     """B9: one line of JSON for each exchange, with its fields."""
     output = io.StringIO()

@@ -22,6 +22,22 @@ def requestFor(target: bytes, lines: list[bytes] | None = None) -> Request:
 
 
 @pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (200, b"OK"),
+        (413, b"Content Too Large"),
+        (414, b"URI Too Long"),
+        (416, b"Range Not Satisfiable"),
+        (422, b"Unprocessable Content"),
+        (599, b""),
+    ],
+)
+def test_reasons(status: int, reason: bytes) -> None:
+    """Statuses are named as in RFC 9110 15, whatever the version of Python calls them."""
+    assert Response(status).reason == reason
+
+
+@pytest.mark.parametrize(
     ("target", "path", "query"),
     [
         (b"/", b"/", b""),

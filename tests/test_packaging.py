@@ -36,6 +36,26 @@ def test_typed() -> None:
     assert files("twistproxy").joinpath("py.typed").is_file()
 
 
+def test_needsNothingElse() -> None:
+    """
+    Every module of the package can be imported where nothing is installed but what it depends on.  The plugin for
+    pytest is for those who have pytest.
+    """
+    program = (
+        "import importlib, pkgutil, sys\n"
+        "absent = 'OpenSSL aiohttp h11 h2 hypothesis klein pytest pytest_twisted treq uvicorn uvloop websockets'\n"
+        "sys.modules.update(dict.fromkeys(absent.split()))\n"
+        "import twistproxy\n"
+        "names = [found.name for found in pkgutil.walk_packages(twistproxy.__path__, 'twistproxy.')]\n"
+        "for name in names:\n"
+        "    if not name.endswith(('.__main__', '.pytestplugin')):\n"
+        "        importlib.import_module(name)\n"
+        "print('twistproxy.workers.sockets' in names)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (told.stderr, told.stdout) == ("", "True\n")
+
+
 def test_pluginIsFound() -> None:
     """B10.1: C{twist --help} lists the command C{revproxy}."""
     told = subprocess.run([TWIST, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout

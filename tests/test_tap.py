@@ -5,11 +5,13 @@ The command: what it is told on its command line, and that every option does som
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +167,22 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "connect 5, tls-handshake 5" in text
     for name in ("--target=", "--listen=", "--limit=", "--trust="):
         assert name in text
+    continued = [line.strip() for line in text.partition("Examples:")[0].splitlines() if line.startswith(" " * 20)]
+    assert [line for line in continued if "  " in line] == []
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """C{twist revproxy --version} tells its own version, and that of Twisted beside it."""
+    with pytest.raises(SystemExit) as ended:
+        parsed("--version")
+    assert not ended.value.code
+    assert capsys.readouterr().out == f"twistproxy {version('twistproxy')}, Twisted {version('twisted')}\n"
 
 
 def test_examples() -> None:
     """B10.1: and the examples work."""
-    examples = [line.split()[2:] for line in Options.epilog.splitlines() if line.startswith("twist revproxy ")]
-    assert len(examples) == 6
+    examples = [shlex.split(line)[2:] for line in Options.epilog.splitlines() if line.startswith("twist revproxy ")]
+    assert len(examples) == 7
     for arguments in examples:
         parsed(*arguments)
 

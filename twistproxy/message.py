@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 #: value means (for the kinds that decide about framing and persistence; None for the others).
 Field: TypeAlias = "tuple[int, bool, bytes, bytes, Any]"
 
-REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+#: Reason phrases.  Python had older names for four of them until 3.13; these are RFC 9110's (15.5).
+REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
+    422: b"Unprocessable Content",
+}
 
 
 class Peer:

@@ -11,6 +11,7 @@ import gc
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version as versionOf
 from textwrap import fill
 from typing import Any, NoReturn
 
@@ -91,6 +92,9 @@ twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
 twist revproxy --target :8000 --workers auto
   a process for every CPU, all on port 8080;
 
+twist revproxy --target 'exec:python -m http.server {{port}} --bind 127.0.0.1'
+  a program that is started by the first request, on a port of its own;
+
 twist revproxy --demo
   no server at hand? This one shows what is forwarded.
 
@@ -154,8 +158,8 @@ or 'exec:PROGRAM {port}' to have it started when it is needed. Several are used 
     opt_l = opt_listen
 
     def opt_trust(self, value: str) -> None:
-        """Address or network of a proxy in front whose X-Forwarded-For, -Host, -Proto and X-Request-ID are believed;
-        may be given several times."""
+        """Address or network of a proxy in front whose X-Forwarded-For, -Host, -Proto and X-Request-ID are believed; \
+may be given several times."""
         try:
             self["trusted"].extend(networks([value]))
         except ValueError as error:
@@ -173,6 +177,11 @@ or 'exec:PROGRAM {port}' to have it started when it is needed. Several are used 
         if seconds is not None and not 0 < seconds < MOST:
             raise usage.UsageError(f"--limit {value}: a limit is more than 0 seconds; write {name}=off to have none")
         self["limits"][_LIMITS[name]] = seconds
+
+    def opt_version(self) -> NoReturn:
+        """Display the versions of twistproxy and Twisted and exit."""
+        sys.stdout.write(f"twistproxy {versionOf('twistproxy')}, Twisted {versionOf('twisted')}\n")
+        raise SystemExit(0)
 
     def getUsage(self, width: int | None = None) -> str:
         """

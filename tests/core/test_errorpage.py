@@ -31,7 +31,7 @@ SECRET = "10.0.0.7:8081 refused the connection"
         (UpstreamTimeout("responseHead", Stage.WAIT), b"504 Gateway Timeout\n"),
         (Unavailable(SECRET), b"503 Service Unavailable\n"),
         (HookFailed("director", SECRET), b"500 Internal Server Error\n"),
-        (ClientError(SECRET, 413), b"413 Request Entity Too Large\n"),
+        (ClientError(SECRET, 413), b"413 Content Too Large\n"),
         (ProxyError(SECRET, Stage.HEAD, Side.DOWNSTREAM, status=499), b"499 Error\n"),
     ],
 )

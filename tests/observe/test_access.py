@@ -7,13 +7,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, Logger, LoggingFile, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from tests.support.flow import request
@@ -305,6 +306,15 @@ def test_standardOutput(capfd: pytest.CaptureFixture[str]) -> None:
     log.close()
     os.write(1, b"still open\n")
     assert capfd.readouterr().out == "/p\n/p\nstill open\n"
+
+
+def test_standardOutputBehindALog(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """B10.4: standard output is what it was before C{twisted.logger}, once it began, took its place for C{print}."""
+    monkeypatch.setattr(sys, "stdout", LoggingFile(Logger(observer=lambda event: None)))
+    log = AccessLog(None, Lines(), Clock())
+    log.exchangeSettled(settled())
+    log.close()
+    assert capfd.readouterr().out == "/p\n"
 
 
 def test_readerThatStops() -> None:

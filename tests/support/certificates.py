@@ -34,6 +34,8 @@ class Authority:
                 "2",
             ),
             *("-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"),
+            # Python 3.13 insists on what RFC 5280 4.2.1 wants an authority's certificates to have
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
             *("-keyout", str(self._key), "-out", str(self.file)),
         )
 
@@ -44,7 +46,8 @@ class Authority:
         """
         certificate, key, request = (self._folder / f"{name}.{end}" for end in ("pem", "key", "csr"))
         extensions = self._folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={alternative}\n")
+        identifiers = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        extensions.write_text(f"subjectAltName={alternative}\n{identifiers}")
         self._run(
             *(
                 "req",

@@ -5,6 +5,7 @@ Any agent as a transport: stubs for what can go wrong.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlunparse
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -191,11 +192,24 @@ def test_cannot(case: Case, outbound: Any, told: str) -> None:
     assert "StubAgent" in error.reason and told in error.reason
 
 
-@pytest.mark.parametrize("target", [b"/", b"//a", b"/../b", b"/%7e", b"/a;b", b"/?a=b&c"])
+@pytest.mark.parametrize("target", [b"/", b"/a//b", b"/../b", b"/%7e", b"/a;b", b"/?a=b&c"])
 def test_keptTargets(case: Case, target: bytes) -> None:
     """B2.6: targets that a stock Agent leaves alone go through."""
     case.ask(changed("target", target))
     assert case.agent.asked[1] == b"http://one.test" + target
+
+
+def test_slashesInFront(case: Case) -> None:
+    """
+    B2.6: of two slashes in front a stock Agent makes four where C{urllib.parse.urlunparse} does, as it has done since
+    Python 3.13.  Then they are not carried.
+    """
+    case.ask(changed("target", b"//a"))
+    if urlunparse((b"", b"", b"//a", b"", b"", b"")) == b"//a":
+        assert case.agent.asked[1] == b"http://one.test//a"
+    else:
+        [error] = case.found
+        assert (error.status, case.agent.asked) == (501, None)
 
 
 def test_exactTargets() -> None:

@@ -15,6 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from io import UnsupportedOperation
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -287,7 +288,13 @@ class AccessLog:
 
     def _open(self) -> None:
         if self._path is None:
-            self._fd = sys.stdout.fileno()
+            try:
+                self._fd = sys.stdout.fileno()
+            except UnsupportedOperation:
+                # a log that has begun puts something of its own in the place of sys.stdout
+                if sys.__stdout__ is None:
+                    raise
+                self._fd = sys.__stdout__.fileno()
         else:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         # A reader of a pipe or a terminal that stops reading must not stop the proxy.

@@ -10,12 +10,10 @@ an attacker could send.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 from twistproxy.headers import Headers
-
-_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+from twistproxy.message import REASONS
 
 
 class Message:
@@ -237,7 +235,7 @@ def httpResponse(status: int = 200, headers: Mapping[str, str] | None = None, bo
     @param body: the body, as it is on the wire; C{None} to add no framing at all.
     @return: a response, as bytes.
     """
-    return _message(b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")), dict(headers or {}), body)
+    return _message(b"HTTP/1.1 %d %b" % (status, REASONS.get(status, b"")), dict(headers or {}), body)
 
 
 def _message(startLine: bytes, fields: dict[str, str], body: bytes | None) -> bytes:

@@ -24,7 +24,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from twistproxy.net.binding import IBindingLike, TCPBinding, UNIXBinding, numericAddress, socketAddress
@@ -143,6 +142,8 @@ class AdoptingReactor:
         """
         See L{IReactorSSL.listenSSL<twisted.internet.interfaces.IReactorSSL.listenSSL>}.
         """
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # needs pyOpenSSL, as nothing else here does
+
         return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listenUNIX(

@@ -16,7 +16,8 @@ def handleError(error, exchange):
         return None  # the default answer will do
     requestID = exchange.record.requestID.decode("ascii")
     advice = ADVICE.get(error.stage, "it broke off")
-    response = Response(error.status, body=f"The application is not available: {advice}.\nAsk us about {requestID}.\n")
+    text = f"The application is not available: {advice}.\nAsk us about {requestID}.\n"
+    response = Response(error.status, body=text)
     response.headers.set("Content-Type", "text/plain; charset=utf-8")
     if error.stage in (Stage.CONNECT, Stage.QUEUE):
         response.headers.set("Retry-After", "5")
