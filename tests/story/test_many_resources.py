@@ -161,6 +161,8 @@ async def comeAndGo(reactor: Any, root: Resource, origin: WebServer, number: int
     return crowd.seen, gone
 
 
+# Twisted warns with each of its 404s, and pytest keeps what it is warned of: objects that nobody here has made.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.usefixtures("unwitnessed")
 @pytest_twisted.ensureDeferred
 async def test_comeAndGoUnderLoad(warmReactor: Any, requestFactory: Callable[..., Any], origin: WebServer) -> None:
