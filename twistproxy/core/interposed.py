@@ -48,15 +48,6 @@ class InterposedDownstream:
         The exchange has settled.
         """
 
-    def _outgoing(self, response: Response) -> Response:
-        lines = self.linesOf(response)
-        if lines is response.lines:
-            return response
-        # it may be somebody's, who will send it again
-        response = copy(response)
-        response.lines = lines
-        return response
-
     def sendInformational(self, status: int, reason: bytes, lines: list[bytes]) -> None:
         """
         See L{IDownstream.sendInformational<twistproxy.interfaces.IDownstream>}.
@@ -67,7 +58,10 @@ class InterposedDownstream:
         """
         See L{IDownstream.sendHead<twistproxy.interfaces.IDownstream>}.
         """
-        self.downstream.sendHead(self._outgoing(response), length, content, end)
+        lines = self.linesOf(response)
+        if lines is not response.lines:
+            response = _withLines(response, lines)
+        self.downstream.sendHead(response, length, content, end)
 
     def write(self, data: bytes) -> None:
         """
@@ -97,7 +91,7 @@ class InterposedDownstream:
         """
         See L{IDownstream.switchProtocols<twistproxy.interfaces.IDownstream>}.
         """
-        return self.downstream.switchProtocols(self._outgoing(response))
+        return self.downstream.switchProtocols(_withLines(response, self.linesOf(response)))
 
     def exchangeEnded(self) -> None:
         """
@@ -107,6 +101,15 @@ class InterposedDownstream:
             self.ended()
         finally:
             self.downstream.exchangeEnded()
+
+
+def _withLines(response: Any, lines: list[bytes]) -> Any:
+    """
+    @return: a copy of a response, which may be somebody's who will send it again, with other header lines.
+    """
+    response = copy(response)
+    response.lines = lines
+    return response
 
 
 def interpose(exchange: Exchange, between: Callable[[Any], InterposedDownstream]) -> None:

@@ -54,16 +54,26 @@ def mapBack(exchange: Exchange, prefix: bytes, publicPath: bytes) -> None:
     @param prefix: the path that was taken off its target.
     @param publicPath: the path that the client asked for.
     """
+    if not joined(exchange, prefix):
+        interpose(exchange, lambda downstream: Mapping(downstream, exchange, prefix, publicPath))
+
+
+def joined(exchange: Exchange, prefix: bytes) -> bool:
+    """
+    Let a mount around this one, if there is any, map for both.
+
+    @return: whether there is.
+    """
     downstream: Any = exchange._downstream
     while isinstance(downstream, InterposedDownstream):
-        if isinstance(downstream, _Mapping):
+        if isinstance(downstream, Mapping):
             downstream.prefix += prefix
-            return
+            return True
         downstream = downstream.downstream
-    interpose(exchange, lambda downstream: _Mapping(downstream, exchange, prefix, publicPath))
+    return False
 
 
-class _Mapping(InterposedDownstream):
+class Mapping(InterposedDownstream):
     """
     Maps the heads of an upstream's responses.
 
@@ -74,7 +84,7 @@ class _Mapping(InterposedDownstream):
 
     def __init__(self, downstream: Any, exchange: Exchange, prefix: bytes, publicPath: bytes) -> None:
         """
-        @param publicPath: the path that the client asked for.
+        @param publicPath: the path that the client asked for; a query behind it is ignored.
         """
         super().__init__(downstream)
         self._exchange = exchange
@@ -97,6 +107,6 @@ class _Mapping(InterposedDownstream):
             target.scheme.encode("ascii"),
             (target.authority, outbound.host),
             self._exchange.request.host,
-            self._publicPath,
+            self._publicPath.partition(b"?")[0],
         )
         return paths.lines(response.lines)

@@ -220,7 +220,10 @@ _MAPPED = {
 
 
 # It begins with what is found fast.
-_anyMapped = re.compile(rb"\n(?:%b)[ \t]*:" % b"|".join(map(re.escape, _MAPPED))).search
+_isMapped = re.compile(rb"(?:%b)[ \t:]" % b"|".join(map(re.escape, _MAPPED)), re.IGNORECASE).match
+_LONGEST = max(map(len, _MAPPED)) + 1
+#: Whether a line is of a field that is mapped, by its beginning: responses of one origin begin their lines alike.
+_known: dict[bytes, bool] = {}
 
 
 def mayBeMapped(lines: list[bytes]) -> bool:
@@ -228,7 +231,16 @@ def mayBeMapped(lines: list[bytes]) -> bool:
     @param lines: the header lines of a response.
     @return: whether there is any among them that a L{PathMap} would look at.
     """
-    return _anyMapped(b"\n".join((b"", *lines)).lower()) is not None
+    for line in lines:
+        start = line[:_LONGEST]
+        mapped = _known.get(start)
+        if mapped is None:
+            if len(_known) >= 1024:
+                _known.clear()
+            mapped = _known[start] = _isMapped(start) is not None
+        if mapped:
+            return True
+    return False
 
 
 def _cut(value: bytes) -> tuple[bytes, bytes]:

@@ -22,8 +22,8 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
-from twistproxy.core.interposed import InterposedDownstream, interpose
-from twistproxy.core.mount import mapBack, takePrefix
+from twistproxy.core.interposed import InterposedDownstream
+from twistproxy.core.mount import Mapping, joined, mapBack, takePrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
 from twistproxy.events import ExchangeRecord
@@ -121,13 +121,15 @@ class ReverseProxyResource(Resource):
         See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
         """
         inbound = exchange.request
-        publicPath = inbound.path
+        publicPath = inbound.target
         prefix = self._stripPrefix(prepath, inbound) if prepath else b""
         if self._closed is not None:
             inbound.fault = inbound.fault or Unavailable("the resource is closed")
-        interpose(exchange, lambda downstream: _Entered(downstream, self, exchange))
-        if self._mapBack:
-            mapBack(exchange, prefix, publicPath)
+        inner = exchange._downstream
+        if not self._mapBack or joined(exchange, prefix):
+            exchange._downstream = _Entered(inner, self, exchange)
+        else:
+            exchange._downstream = _EnteredMapping(inner, self, exchange, prefix, publicPath)
         self.exchanges.add(exchange)
         self._context.respond(exchange)
 
@@ -208,6 +210,26 @@ class _Entered(InterposedDownstream):
         super().__init__(downstream)
         self._resource = resource
         self._exchange = exchange
+
+    def ended(self) -> None:
+        """
+        See L{InterposedDownstream.ended}.
+        """
+        self._resource._enteredEnded(self._exchange)
+
+
+class _EnteredMapping(Mapping):
+    """
+    The same, in one object, where the heads of responses are mapped, too.
+    """
+
+    __slots__ = ("_resource",)
+
+    def __init__(
+        self, downstream: Any, resource: ReverseProxyResource, exchange: Exchange, prefix: bytes, publicPath: bytes
+    ) -> None:
+        super().__init__(downstream, exchange, prefix, publicPath)
+        self._resource = resource
 
     def ended(self) -> None:
         """
