@@ -33,6 +33,7 @@ FLOORS: dict[int, set[str]] = {
         "limits",
         "events",
         "upstreams",
+        "roundtrip",
     },
     # rules: pure functions
     1: {"rules"},
@@ -47,6 +48,7 @@ FLOORS: dict[int, set[str]] = {
         "targets",
         "resources",
         "directors",
+        "delivery",
         "routes",
         "config",
         "build",

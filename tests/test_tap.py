@@ -182,7 +182,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_examples() -> None:
     """B10.1: and the examples work."""
     examples = [shlex.split(line)[2:] for line in Options.epilog.splitlines() if line.startswith("twist revproxy ")]
-    assert len(examples) == 7
+    assert len(examples) == 8
     for arguments in examples:
         parsed(*arguments)
 

@@ -16,6 +16,7 @@ from twistproxy.core.request import ProxyRequest
 from twistproxy.interfaces import IDirector
 from twistproxy.rules.validity import validHost
 from twistproxy.targets import TargetLike, closeTargets, isMade, targetOf
+from twistproxy.upstreams import Cluster
 
 
 @implementer(IDirector)
@@ -38,6 +39,7 @@ class TargetDirector:
         fixedHost: bytes | None = None,
         fence: bool = True,
         forwarded: bool = False,
+        balanced: bool = False,
         reactor: Any = None,
     ) -> None:
         """
@@ -46,6 +48,9 @@ class TargetDirector:
         @param fixedHost: the Host to send, whatever the client's and the target's are.
         @param fence: refuse requests whose dot segments would climb out of a target's base path.
         @param forwarded: also set C{Forwarded} (RFC 7239).
+        @param balanced: name several targets as one L{Cluster<twistproxy.upstreams.Cluster>}, for a
+            L{BalancingTransport<twistproxy.policy.balance.BalancingTransport>} to pick from, instead of taking turns
+            here.
         @param reactor: for targets that are endpoints or programs; the global reactor by default.
         @raise ValueError: if a target or C{fixedHost} is malformed, or there is no target.
         """
@@ -58,12 +63,22 @@ class TargetDirector:
         self.targets = tuple(targetOf(target, reactor) for target in given)
         # What was given from outside belongs to whoever gave it.
         self._made = [target for target, text in zip(self.targets, given, strict=True) if isMade(text)]
-        self._only = self.targets[0] if len(self.targets) == 1 else None
+        self._only = self.targets[0] if len(self.targets) == 1 else Cluster(self.targets) if balanced else None
         self._turns = cycle(self.targets)
         self._preserveHost = preserveHost
         self._fixedHost = fixedHost
         self._fence = fence
         self._forwarded = forwarded
+
+    @property
+    def policies(self) -> dict[str, Any]:
+        """
+        The policies that a careful operator would have for its targets: arguments of L{deliver
+        <twistproxy.delivery.deliver>}.  There are none for one target, which is as good as its upstream is.
+        """
+        if isinstance(self._only, Cluster):
+            return {"balance": "round-robin", "retries": 1, "breaker": True}
+        return {}
 
     def direct(self, request: ProxyRequest) -> None:
         """

@@ -8,7 +8,7 @@ missing begins here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twistproxy.errors import ProxyError
 from twistproxy.message import Field, Peer, Request
@@ -36,6 +36,7 @@ class ExchangeRecord:
     @ivar responseBytes: body bytes handed to the client's connection.
     @ivar upstream: the name of the upstream, C{""} if none was chosen.
     @ivar tries: how often the request was handed to an upstream connection.
+    @ivar retried: the tries that came to nothing before the last one: the upstream's name, and what became of it there.
     @ivar reused: whether the last of these connections had been used before.
     @ivar tunnelled: whether it became a tunnel.
     @ivar error: what failed, or C{None}.
@@ -48,11 +49,12 @@ class ExchangeRecord:
 
     __slots__ = (
         "client", "clock", "connected", "directed", "ended", "error", "fields", "host", "method", "minor",
-        "peer", "requestBytes", "requestID", "responded", "responseBytes", "reused", "started", "status",
+        "peer", "requestBytes", "requestID", "responded", "responseBytes", "retried", "reused", "started", "status",
         "target", "tries", "tunnelled", "upstream",
     )  # fmt: skip
 
     error: ProxyError | None
+    retried: Sequence[tuple[str, str]]
     fields: list[Field]
     peer: str
     client: str
@@ -81,6 +83,7 @@ class ExchangeRecord:
         self.requestID = b""
         self.reused = self.tunnelled = False
         self.error = None
+        self.retried = ()
 
     def field(self, kind: int) -> bytes | None:
         """

@@ -137,6 +137,56 @@ class IResponder(Interface):
         """
 
 
+class IBalancer(Interface):
+    """
+    Picks one member of a cluster.
+    """
+
+    counts: bool = Attribute(
+        "whether it looks at how many requests each member has under way, which are only counted then; "
+        "so they are for a plain callable"
+    )
+
+    def pick(candidates: Any, outbound: Any) -> Any:
+        """
+        Called for every try to deliver a request, where there is a choice.  Must answer at once, from what it is given:
+        it is no place to look anything up.  It is not told what becomes of its choice; failures are a breaker's
+        business.
+
+        @param candidates: those that may get the request, at least two: C{target} is where each is, C{active} how many
+            requests it has under way, and the lowest C{turn} is of who was picked longest ago.
+        @type candidates: a sequence of L{Member<twistproxy.upstreams.Member>}
+        @param outbound: the request as the director left it, to be looked at only.
+        @type outbound: L{OutboundRequest<twistproxy.message.OutboundRequest>}
+        @return: one of C{candidates}.
+        @raise Exception: anything, or any other answer: nothing is sent, and the client gets a 500.
+        """
+
+
+class IRetryPolicy(Interface):
+    """
+    Decides whether a request that came to nothing is tried again.
+    """
+
+    statuses: Any = Attribute(
+        "the statuses, a set of numbers, for which it wants to be asked instead of letting a response through; "
+        "a plain callable is asked for none"
+    )
+
+    def again(attempt: Any) -> float | None:
+        """
+        Called when a try has failed on the upstream's side before a response, or was answered with one of C{statuses},
+        and the request is still whole: all of its body is here, or none of it was asked for.  Never called when the
+        client has left, or when any of a final response was passed on.  Must answer at once.
+
+        @param attempt: which try it was, of which request, and what became of it.
+        @type attempt: L{Attempt<twistproxy.policy.retry.Attempt>}
+        @return: after how many seconds to try again, 0 for now; C{None} to leave it at that.  The transport may still
+            say no: its budget may be used up.
+        @raise Exception: anything: it is logged, and left at that.
+        """
+
+
 class IObserver(Interface):
     """
     Is told of every exchange that has ended: access log, counters.
@@ -321,3 +371,19 @@ class IHangUpListener(Interface):
 
         @param reset: whether both directions are dead, or only the peer's sending side is closed.
         """
+
+
+def hookOf(given: Any, interface: Any, method: str) -> Any:
+    """
+    @param given: an object that provides C{interface}, or a callable that does what its one method does.
+    @return: that method.
+    @raise TypeError: if it is neither, or does not have that method.
+    """
+    if interface.providedBy(given):
+        hook = getattr(given, method, None)
+        if not callable(hook):
+            raise TypeError(f"{given!r} says that it provides {interface.__name__}, and has no {method}()")
+        return hook
+    if callable(given):
+        return given
+    raise TypeError(f"{given!r} neither provides {interface.__name__} nor is callable")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: value means (for the kinds that decide about framing and persistence; None for the others).
 Field: TypeAlias = "tuple[int, bool, bytes, bytes, Any]"
 
+#: All of an outbound request that a director has made, for whoever may have to begin again from there.
+Draft: TypeAlias = "tuple[Any, ...]"
+
 #: Reason phrases.  Python had older names for four of them until 3.13; these are RFC 9110's (15.5).
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode("ascii") for status in HTTPStatus} | {
     413: b"Content Too Large",
@@ -229,13 +232,16 @@ class OutboundRequest(HeadersView):
     @ivar timeouts: limits for this request; C{None} for those of the transport.
     @ivar replayed: whether it was sent once more because a kept connection had died; set by the transport.
     @ivar onInformational: called with each interim L{Response}; set by the proxy.
+    @ivar failed: the targets that this request came to nothing at; set by whoever tries again.
+    @ivar held: whatever is taken for as long as this request is under way, a place in a count, say; it is let go of
+        when the exchange settles, or nobody knows of the request any more.
     @ivar record: what is known of the exchange.
     @ivar carrier: whatever carries it now, an L{ICarrier<twistproxy.interfaces.ICarrier>}; set by the
         transport.
     """
 
     __slots__ = (
-        "acceptsTrailers", "body", "carrier", "chunked", "host", "method", "onInformational",
+        "acceptsTrailers", "body", "carrier", "chunked", "failed", "held", "host", "method", "onInformational",
         "record", "replayed", "target", "timeouts", "trailers", "upgrade", "upstream",
     )  # fmt: skip
 
@@ -266,7 +272,30 @@ class OutboundRequest(HeadersView):
         self.upgrade: bytes | None = None
         self.timeouts: Timeouts | None = None
         self.onInformational: Callable[[Response], None] | None = None
+        self.failed: Sequence[Target] = ()
         self.carrier: Any = None
+        self.held: Any = None
+
+    def draft(self) -> Draft:
+        """
+        @return: the request as it is now, for L{restore}.
+        """
+        return (
+            self.method, self.target, self.upstream, self.host, self.lines.copy(), self.body, self.trailers,
+            self.chunked, self.acceptsTrailers, self.upgrade, self.timeouts,
+        )  # fmt: skip
+
+    def restore(self, draft: Draft) -> None:
+        """
+        Be again as L{draft} found it, whatever a transport has made of it since (B2.2).
+        """
+        (
+            self.method, self.target, self.upstream, self.host, lines, self.body, self.trailers,
+            self.chunked, self.acceptsTrailers, self.upgrade, self.timeouts,
+        ) = draft  # fmt: skip
+        self._setHeaders(lines.copy())
+        self.carrier = self.held = None
+        self.replayed = False
 
     def __repr__(self) -> str:
         return f"<OutboundRequest {self.method!r} {self.target!r} to {self.upstream and self.upstream.name}>"

@@ -8,7 +8,7 @@ careful operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
@@ -31,6 +31,7 @@ from twistproxy.core.hooks import (
 from twistproxy.core.proxy import ProxyFlow
 from twistproxy.core.settings import ProxySettings
 from twistproxy.deadlines import Timeouts
+from twistproxy.delivery import BalancerLike, BreakerLike, RetriesLike, deliver
 from twistproxy.directors import TargetDirector
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
@@ -53,6 +54,9 @@ class HookOptions(TypedDict, total=False):
     errorHandler: ErrorHandlerLike | None
     requestFilters: Sequence[RequestFilterLike]
     responseFilters: Sequence[ResponseFilterLike]
+    balance: BalancerLike | None
+    retries: RetriesLike | None
+    breaker: BreakerLike | None
 
 
 class ProxyOptions(HookOptions, total=False):
@@ -93,6 +97,9 @@ class ReverseProxy(ProxyFlow):
         errorHandler: ErrorHandlerLike | None = None,
         requestFilters: Sequence[RequestFilterLike] = (),
         responseFilters: Sequence[ResponseFilterLike] = (),
+        balance: BalancerLike | None = None,
+        retries: RetriesLike | None = None,
+        breaker: BreakerLike | None = None,
     ) -> None:
         """
         @param director: an L{IDirector<twistproxy.interfaces.IDirector>}, or a callable; decides where a request goes.
@@ -108,6 +115,10 @@ class ReverseProxy(ProxyFlow):
         @param errorHandler: an L{IErrorHandler<twistproxy.interfaces.IErrorHandler>}, or a callable.
         @param requestFilters: L{IBodyFilter<twistproxy.interfaces.IBodyFilter>}s, or callables.
         @param responseFilters: the same for responses.
+        @param balance: who picks members, if C{director} names L{Cluster<twistproxy.upstreams.Cluster>}s; as for
+            L{deliver}.
+        @param retries: how many tries may follow the first one; none by default.
+        @param breaker: whether to leave upstreams alone that keep failing; not by default.
         """
         network = Network.of(reactor)
         timeouts = timeouts or Timeouts()
@@ -115,7 +126,7 @@ class ReverseProxy(ProxyFlow):
             transport = ProxyAgent.default(network, timeouts=timeouts, limits=limits, pool=pool, tls=tls)
         super().__init__(
             director,
-            transport,
+            deliver(transport, reactor=network, balance=balance, retries=retries, breaker=breaker),
             settings=settings or ProxySettings(),
             timeouts=timeouts,
             wheel=network.wheel,
@@ -129,23 +140,32 @@ class ReverseProxy(ProxyFlow):
     @classmethod
     def to(
         cls,
-        target: TargetLike,
+        target: TargetLike | Iterable[TargetLike],
         *,
         preserveHost: bool = False,
         fence: bool = True,
         **options: Unpack[TargetOptions],
     ) -> Self:
         """
-        A proxy for one target.
+        A proxy for one target, or for several that serve the same.
+
+        Several are used in turn, and unless C{options} say otherwise, what could not be sent to one goes to another one
+        (C{retries=1}), and one that keeps failing is left alone for a while (C{breaker=True}).
 
         @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
-            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes.
+            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes; or a sequence
+            of such.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxy}.
         @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
         """
-        director = TargetDirector(target, preserveHost=preserveHost, fence=fence, reactor=options.get("reactor"))
+        director = TargetDirector(
+            target, preserveHost=preserveHost, fence=fence, balanced=True, reactor=options.get("reactor")
+        )
+        for name, value in director.policies.items():
+            if options.get(name) is None:
+                options[name] = value  # type: ignore[literal-required]
         proxy = cls(director, **options)
         proxy._closing = director.close
         return proxy

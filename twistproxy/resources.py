@@ -5,7 +5,7 @@ C{ReverseProxyResource} with its default parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, Unpack
 
 from twisted.internet.defer import Deferred
@@ -88,23 +88,30 @@ class ReverseProxyResource(_resource.ReverseProxyResource):
     @classmethod
     def to(
         cls,
-        target: TargetLike,
+        target: TargetLike | Iterable[TargetLike],
         *,
         preserveHost: bool = False,
         fence: bool = True,
         **options: Unpack[TargetOptions],
     ) -> Self:
         """
-        A resource for one target.
+        A resource for one target, or for several that serve the same, as in L{ReverseProxy.to
+        <twistproxy.proxy.ReverseProxy.to>}.
 
         @param target: its address as operators write it: C{"http://host/base"}, C{"localhost:8081"},
-            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes.
+            C{"unix:/run/app.sock"}; or anything else that L{targetOf<twistproxy.targets.targetOf>} takes; or a sequence
+            of such.
         @param preserveHost: keep the client's Host.
         @param fence: refuse requests whose dot segments would climb out of the base path.
         @param options: as for L{ReverseProxyResource}.
         @raise ValueError: if C{target} is malformed or ambiguous, with one line that says what to write.
         """
-        director = TargetDirector(target, preserveHost=preserveHost, fence=fence, reactor=options.get("reactor"))
+        director = TargetDirector(
+            target, preserveHost=preserveHost, fence=fence, balanced=True, reactor=options.get("reactor")
+        )
+        for name, value in director.policies.items():
+            if options.get(name) is None:
+                options[name] = value  # type: ignore[literal-required]
         resource = cls(director, **options)
         resource._closing = director.close
         return resource

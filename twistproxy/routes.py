@@ -21,12 +21,11 @@ from zope.interface import implementer
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.hooks import DirectorLike, TransportLike
 from twistproxy.core.mount import mapBack, takePrefix, withPrefix
-from twistproxy.core.proxy import hookOf
 from twistproxy.core.request import ProxyRequest
 from twistproxy.directors import TargetDirector
 from twistproxy.errors import ClientError
 from twistproxy.headers import TOKEN
-from twistproxy.interfaces import IDirector, IResponder
+from twistproxy.interfaces import IDirector, IResponder, hookOf
 from twistproxy.message import Request, Response
 from twistproxy.proxy import ProxyOptions, ReverseProxy
 from twistproxy.rules.pathmap import splitPrefix
@@ -329,6 +328,8 @@ class Router:
             # which keeps the director, so that its id is not given out again
             proxy = self._proxies[id(director)] = ReverseProxy(director, self._transport, **self._options)
             self._transport = proxy.transport
+            # its policies stand around it, and around those of the other branches with it
+            self._options["balance"] = self._options["retries"] = self._options["breaker"] = None
         return proxy
 
     def direct(self, request: ProxyRequest) -> Any:

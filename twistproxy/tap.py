@@ -8,6 +8,7 @@ Nothing here imports the reactor before the service is made, so that C{twist --r
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.observe.access import FORMATS, AccessLog
+from twistproxy.policy.balance import BALANCERS
+from twistproxy.policy.retry import Retries
 from twistproxy.proxy import ReverseProxy
 from twistproxy.rules.forwarded import networks
 from twistproxy.rules.target import parseTarget
@@ -49,6 +52,20 @@ _LIMITS = {
     "request-body": "requestBody", "response-head": "responseHead", "response-body": "responseBody", "write": "write",
     "keep-alive": "keepAlive", "upstream-idle": "upstreamIdle", "exchange": "exchange", "tunnel-idle": "tunnelIdle",
 }  # fmt: skip
+
+_BALANCE = (
+    "Which of several targets gets a request: the next in turn (round-robin), who has the fewest under way "
+    "(least-requests), or the better of two drawn by lot (random)."
+)
+_RETRIES = (
+    "Further tries of a request that failed, at another target if there is one, and only where nothing can happen "
+    "twice by that; 1 by default if there are several targets, else 0."
+)
+_RETRY_ON = "Also try again what was answered with one of these statuses, if its method is idempotent: 502,503,504."
+_BREAKER = (
+    "Leave a target alone for a while that keeps failing: on or off; on by default if there are several targets, "
+    "else off."
+)
 
 
 def _limitsText() -> str:
@@ -89,6 +106,9 @@ twist revproxy --target unix:/run/app.sock --preserve-host --access-log /var/log
 twist revproxy --target :8001 --target :8002 --limit response-head=10 --grace 60
   two targets in turn, ten seconds for a response head, a minute to drain;
 
+twist revproxy --target :8001 --target :8002 --balance least-requests --retries 1 --retry-on 503
+  to whoever has less to do; what one says 503 to goes to the other;
+
 twist revproxy --target :8000 --workers auto
   a process for every CPU, all on port 8080;
 
@@ -124,6 +144,10 @@ twist revproxy --demo
         ["via", None, "twistproxy", "Name for the Via field; 'none' writes no Via."],
         ["max-body", None, None, "Largest request body in bytes; more gets 413."],
         ["max-connections", None, None, "Connections per target; more requests wait in line."],
+        ["balance", None, "round-robin", _BALANCE],
+        ["retries", None, None, _RETRIES],
+        ["retry-on", None, None, _RETRY_ON],
+        ["breaker", None, None, _BREAKER],
         ["flush-interval", None, 0.0, "Seconds for which small writes of a sized response may be held."],
         ["upstream-ca", None, None, "File of the CA certificates (PEM) that https targets are verified with."],
         ["upstream-cert", None, None, "File of the client certificate (PEM) for https targets."],
@@ -142,7 +166,8 @@ twist revproxy --demo
 
     def opt_target(self, value: str) -> None:
         """Where requests go: http://host:port/base, https://host, host:port, :port, unix:/path, endpoint:DESCRIPTION, \
-or 'exec:PROGRAM {port}' to have it started when it is needed. Several are used in turn."""
+or 'exec:PROGRAM {port}' to have it started when it is needed. Of several, one gets each request (--balance), and who \
+fails is passed by (--retries, --breaker)."""
         try:
             # what has to be made needs the reactor, which is not chosen yet
             self["targets"].append(value if isMade(value) else targetOf(value))
@@ -229,10 +254,31 @@ may be given several times."""
         self._number("flush-interval", float, 0)
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
+        self._number("retries", int, 0)
+        self._policies()
         if self["workers"] != "auto":
             self._number("workers", int, 1, "a whole number from 1 to 256, or auto", 256)
         if not self["listen"]:
             self["listen"].append("tcp:8080")
+
+    def _policies(self) -> None:
+        """
+        Take what is said of retries, breaker and balancing.
+        """
+        if self["balance"] not in BALANCERS:
+            raise usage.UsageError(f"--balance {self['balance']}: write {', '.join(BALANCERS)}")
+        if self["breaker"] not in (None, "on", "off"):
+            raise usage.UsageError(f"--breaker {self['breaker']}: write on or off")
+        several = len(self["targets"]) > 1
+        self["breaker"] = several if self["breaker"] is None else self["breaker"] == "on"
+        if self["retries"] is None:
+            self["retries"] = 1 if several or self["retry-on"] is not None else 0
+        statuses = (self["retry-on"] or "").split(",") if self["retry-on"] is not None else []
+        if any(not re.fullmatch("[45][0-9][0-9]", status.strip()) for status in statuses):
+            raise usage.UsageError(f"--retry-on {self['retry-on']}: write statuses such as 502,503,504")
+        if statuses and not self["retries"]:
+            raise usage.UsageError("--retry-on needs --retries of 1 at least")
+        self["retry-on"] = frozenset(int(status) for status in statuses)
 
     def _serverName(self, given: str) -> str:
         """
@@ -342,6 +388,7 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
             fixedHost=None if host is None else host.encode("ascii"),
             fence=not options["no-fence"],
             forwarded=bool(options["forwarded"]),
+            balanced=True,
         )
     )
     proxy = ReverseProxy(
@@ -352,6 +399,9 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
         limits=limits,
         pool=PoolSettings(maxConnections=options["max-connections"]),
         tls=tls,
+        balance=options["balance"] if len(targets) > 1 else None,
+        retries=Retries(most=options["retries"], statuses=options["retry-on"]) if options["retries"] else None,
+        breaker=options["breaker"],
     )
     return ServiceParts(
         network=network,

@@ -6,7 +6,7 @@ Where requests go: a target, as a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 import attrs
 
@@ -46,6 +46,8 @@ class Target:
     key: Hashable = attrs.field(init=False)
     #: the target as it stands in logs
     name: str = attrs.field(init=False)
+    #: whether it has a base path, out of which no request shall climb
+    fenced: bool = attrs.field(init=False, repr=False, eq=False)
 
     @authority.default
     def _authority(self) -> bytes:
@@ -65,6 +67,10 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @fenced.default
+    def _fenced(self) -> bool:
+        return self.path not in (b"", b"/")
+
     def __attrs_post_init__(self) -> None:
         if self.scheme not in ("http", "https"):
             raise ValueError(f"a target has the scheme http or https, not {self.scheme!r}")
@@ -76,3 +82,68 @@ class Target:
             raise ValueError(f"{self.path!r} is no base path; it begins with a slash, and is escaped")
         if not _isQuery(self.query):
             raise ValueError(f"{self.query!r} is no query; it must be escaped")
+
+
+class Member:
+    """
+    One upstream of a cluster, and what a balancer may know of it.
+
+    @ivar target: where it is.
+    @ivar active: how many requests it has under way, where a balancer asks for that.
+    @ivar turn: which pick was the last that fell on it, of all there have been; 0 for none.
+    """
+
+    __slots__ = ("active", "target", "turn")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.active = self.turn = 0
+
+    def __repr__(self) -> str:
+        return f"<Member {self.target.name}, {self.active} requests>"
+
+
+@attrs.frozen(init=False, eq=False)
+class Cluster(Target):
+    """
+    Several upstreams that serve the same, under one name: a director sets it like any target, and a
+    L{BalancingTransport<twistproxy.policy.balance.BalancingTransport>} sends each try of a request to one of them.
+
+    What the director makes of Host and path holds for whichever that is: a request that was to have its target's Host
+    gets that of the member, and the member's base path is put before its path.
+
+    @ivar members: who it is made of.
+    """
+
+    members: tuple[Member, ...] = ()
+    #: the cluster as it stands in logs, until a member is picked
+    called: str = ""
+    key: Hashable = attrs.field(init=False)
+    name: str = attrs.field(init=False)
+    fenced: bool = attrs.field(init=False, repr=False)
+
+    def __init__(self, targets: Iterable[Target], name: str | None = None) -> None:
+        """
+        @param targets: its members, at least one.  One that is there twice gets twice as much.
+        @param name: one word for the log; the members' names by default.
+        @raise ValueError: if there is none, or one is a cluster itself.
+        """
+        members = tuple(Member(target) for target in targets)
+        if not members or any(isinstance(member.target, Cluster) for member in members):
+            raise ValueError("a cluster has members, and these are no clusters")
+        called = "|".join(member.target.name for member in members) if name is None else name
+        # A slash is put before every path all the same, and says that this one has to be looked at.
+        path = b"/" if any(member.target.fenced for member in members) else b""
+        self.__attrs_init__(scheme="http", host="cluster", port=80, path=path, members=members, called=called)
+
+    @key.default
+    def _clusterKey(self) -> Hashable:
+        return ("cluster", *(member.target.key for member in self.members))
+
+    @name.default
+    def _calledName(self) -> str:
+        return self.called
+
+    @fenced.default
+    def _anyFenced(self) -> bool:
+        return any(member.target.fenced for member in self.members)

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.flow import Body, Taker
 from tests.support.memory import MemoryNetwork
+from twistproxy import roundtrip
 from twistproxy.errors import HookFailed, ProxyError, Unavailable, UpstreamError
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITransport
@@ -64,8 +65,8 @@ def test_interfaces(native: Native) -> None:
     """It is both kinds of transport."""
     assert verifyObject(ITransport, native.transport)
     assert verifyObject(ICallbackTransport, native.transport)
-    assert IRoundTripReceiver.implementedBy(module._Receiver)
-    assert verifyObject(IRoundTripReceiver, module._Receiver(outboundTo(ONE)))
+    assert IRoundTripReceiver.implementedBy(roundtrip._Receiver)
+    assert verifyObject(IRoundTripReceiver, roundtrip._Receiver(outboundTo(ONE)))
 
 
 def test_roundTrip(native: Native) -> None:

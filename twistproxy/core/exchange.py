@@ -329,6 +329,7 @@ class Exchange(FlowDriver):
                 # given without it.
                 carrier, outbound.carrier = outbound.carrier, None
                 self._stop(carrier.abort)
+            outbound.held = None
             outbound.body = b""  # it may know this exchange, and would hold it until the garbage collector comes
         if self.generated is not None:
             for body in self.generated:

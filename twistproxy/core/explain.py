@@ -24,9 +24,9 @@ class Explanation(dict[str, Any]):
     """
     What is known of one exchange, fit for JSON; C{str()} makes it readable.
 
-    The keys are C{request}, C{director}, C{upstream}, C{sent} (the request line and the Host that went upstream, or
-    C{None}), C{removed}, C{added}, C{changed}, C{seconds}, C{timers} (the limits of time that run, and when they are
-    over), C{bytes} and C{outcome}.
+    The keys are C{request}, C{director}, C{upstream}, C{retried} (the tries before the last one), C{sent} (the request
+    line and the Host that went upstream, or C{None}), C{removed}, C{added}, C{changed}, C{seconds}, C{timers} (the
+    limits of time that run, and when they are over), C{bytes} and C{outcome}.
     """
 
     @property
@@ -54,6 +54,7 @@ class Explanation(dict[str, Any]):
             },
             "director": _decision(exchange),
             "upstream": {"name": record.upstream, "tries": record.tries, "reused": record.reused},
+            "retried": [{"upstream": name, "why": why} for name, why in record.retried],
             "sent": _sent(went, request.query) if record.upstream else None,
             **_differences(request.lines, went and went[3], _named(request.fields)),
             "seconds": {
@@ -92,6 +93,7 @@ class Explanation(dict[str, Any]):
         if upstream["name"]:
             reused = ", over a kept connection" if upstream["reused"] else ""
             lines.append(f"  upstream: {upstream['name']}, tries: {upstream['tries']}{reused}")
+        lines += [f"  tried before: {each['upstream']}, {each['why']}" for each in facts["retried"]]
         if sent is not None:
             lines.append(f"  sent: {sent['method']} {sent['target']} with Host {sent['host'] or 'none'}")
         lines += [f"  removed {each['name']}: {each['why']}" for each in facts["removed"]]

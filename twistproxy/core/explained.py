@@ -22,8 +22,7 @@ from zope.interface import implementer
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.hooks import ResponderLike
 from twistproxy.core.interposed import InterposedDownstream, interpose
-from twistproxy.core.proxy import hookOf
-from twistproxy.interfaces import IResponder
+from twistproxy.interfaces import IResponder, hookOf
 from twistproxy.message import Request, Response
 from twistproxy.rules.fields import EXPLAIN, FORWARDING, VIA
 from twistproxy.rules.forwarded import Network, isTrusted, networks

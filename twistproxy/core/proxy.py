@@ -58,25 +58,10 @@ from twistproxy.interfaces import (
     IErrorHandler,
     IResponder,
     IResponseModifier,
+    hookOf,
 )
 from twistproxy.message import OutboundRequest, Response, UpstreamResponse
 from twistproxy.rules.framing import hasNoBody
-
-
-def hookOf(given: Any, interface: Any, method: str) -> Any:
-    """
-    @param given: an object that provides C{interface}, or a callable that does what its one method does.
-    @return: that method.
-    @raise TypeError: if it is neither, or does not have that method.
-    """
-    if interface.providedBy(given):
-        hook = getattr(given, method, None)
-        if not callable(hook):
-            raise TypeError(f"{given!r} says that it provides {interface.__name__}, and has no {method}()")
-        return hook
-    if callable(given):
-        return given
-    raise TypeError(f"{given!r} neither provides {interface.__name__} nor is callable")
 
 
 def bodyFilter(given: Any) -> tuple[Any, Any]:
@@ -346,6 +331,7 @@ class ProxyFlow:
             "target": record.target.decode("latin-1"),
             "client": record.client,
             "tries": record.tries,
+            "retried": list(record.retried),
             "seconds": round(record.clock() - record.started, 6),
         }
         text = (

@@ -69,7 +69,7 @@ class ProxyRequest:
         if not preserveHost or not self.inbound.host:
             outbound.host = target.authority
         if target.path or target.query:
-            if fence and target.path not in (b"", b"/") and climbsOut(outbound.target):
+            if fence and target.fenced and climbsOut(outbound.target):
                 raise ClientError("dot segments that climb out of the target's base path")
             outbound.target = joinTarget(target, outbound.target)
 

@@ -9,8 +9,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.components import registerAdapter
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from twistproxy.core.draft import checkResponse
 from twistproxy.core.variables import startCoroutine
@@ -45,6 +46,11 @@ class CallbackTransport:
         outbound.onInformational = receiver.informationalReceived
         outbound.record.tries += 1
         _RoundTrip(self._transport, outbound, receiver)
+
+
+# C{ICallbackTransport(transport)} makes one of anything that can be made one: so do the policies, which do not know
+# this module.  C{Interface} is what everything provides, plain callables too.
+registerAdapter(CallbackTransport, Interface, ICallbackTransport)
 
 
 @implementer(ICarrier)

@@ -13,11 +13,10 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IProtocolNeg
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
-from twistproxy.core.proxy import hookOf
 from twistproxy.core.responders import limited
 from twistproxy.deadlines import IWheelLike, Timeouts
 from twistproxy.events import ExchangeRecord
-from twistproxy.interfaces import IObserver, IResponder
+from twistproxy.interfaces import IObserver, IResponder, hookOf
 from twistproxy.limits import Limits
 from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1server import H1Server

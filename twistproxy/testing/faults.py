@@ -16,9 +16,8 @@ from twisted.internet.interfaces import IProducer
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from twistproxy.core.proxy import hookOf
 from twistproxy.errors import Sent, Stage, UpstreamError
-from twistproxy.interfaces import IBody, IBodyConsumer, ITransport
+from twistproxy.interfaces import IBody, IBodyConsumer, ITransport, hookOf
 from twistproxy.message import OutboundRequest, Response
 
 

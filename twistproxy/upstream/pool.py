@@ -21,12 +21,10 @@ from twistproxy.deadlines import IWheelLike, Timed, ticksOf
 from twistproxy.errors import ProxyError, Sent, Stage, Unavailable, UpstreamError, UpstreamTimeout
 from twistproxy.interfaces import ICarrier
 from twistproxy.message import OutboundRequest
+from twistproxy.rules.methods import IDEMPOTENT
 from twistproxy.upstreams import Target
 from twistproxy.wire.context import ClientContext
 from twistproxy.wire.h1client import H1Client
-
-#: RFC 9110 9.2.2
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
 @attrs.frozen(kw_only=True)

@@ -6,19 +6,19 @@ The native transport: carries requests over pooled connections of our own.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from copy import copy
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from twistproxy.deadlines import IWheelLike, Timeouts, ticksOf
-from twistproxy.errors import HookFailed, ProxyError, Unavailable
-from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITransport
+from twistproxy.errors import HookFailed, Unavailable
+from twistproxy.interfaces import ICallbackTransport, ITransport
 from twistproxy.limits import Limits
-from twistproxy.message import OutboundRequest, Response, UpstreamResponse
+from twistproxy.message import OutboundRequest, UpstreamResponse
+from twistproxy.roundtrip import roundTripBy
 from twistproxy.upstream.pool import Pool, PoolSettings
-from twistproxy.upstreams import Target
+from twistproxy.upstreams import Cluster, Target
 from twistproxy.wire.context import ClientContext
 
 #: Pools that are remembered; a director that makes up targets as it goes must not fill the memory.
@@ -75,6 +75,9 @@ class PooledTransport:
                 if self._closed:
                     receiver.roundTripFailed(Unavailable("the transport is closed"))
                     return
+                if isinstance(target, Cluster):
+                    receiver.roundTripFailed(HookFailed("transport", "a cluster needs a BalancingTransport above it"))
+                    return
                 pool = self._makePool(outbound)
             # Most proxies have one target: its key need not be hashed for every request.
             self._lastTarget, self._lastPool = target, pool
@@ -99,12 +102,7 @@ class PooledTransport:
         """
         See L{ITransport.roundTrip<twistproxy.interfaces.ITransport>}.
         """
-        # Sent as a copy: who carries the request inside is not to be taken for who carries it outside, lest a transport
-        # that wraps this one never hear that it was cancelled.
-        inner = copy(outbound)
-        receiver = _Receiver(inner)
-        self.begin(inner, receiver)
-        return receiver.result
+        return roundTripBy(self.begin, outbound)
 
     def close(self) -> None:
         """
@@ -121,40 +119,3 @@ class PooledTransport:
         self._closed = True
         for pool in list(self.pools.values()):
             pool.cut()
-
-
-@implementer(IRoundTripReceiver)
-class _Receiver:
-    """
-    Gives the outcome of L{PooledTransport.begin} as a Deferred.
-
-    @ivar result: a Deferred of the response; cancelling it aborts the request.
-    """
-
-    def __init__(self, outbound: OutboundRequest) -> None:
-        self._outbound = outbound
-        self.result: Deferred[Any] = Deferred(self._cancel)
-
-    def informationalReceived(self, response: Response) -> None:
-        """
-        Pass an interim response on to whoever asked for them.
-        """
-        if self._outbound.onInformational is not None:
-            self._outbound.onInformational(response)
-
-    def responseReceived(self, response: Response) -> None:
-        """
-        See L{IRoundTripReceiver.responseReceived<twistproxy.interfaces.IRoundTripReceiver>}.
-        """
-        self.result.callback(response)
-
-    def roundTripFailed(self, error: ProxyError) -> None:
-        """
-        See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
-        """
-        self.result.errback(error)
-
-    def _cancel(self, deferred: Deferred[Any]) -> None:
-        carrier, self._outbound.carrier = self._outbound.carrier, None
-        if carrier is not None:
-            carrier.abort()

@@ -24,10 +24,9 @@ from zope.interface import implementer
 from twistproxy.core.exchange import Exchange, ExchangeContext
 from twistproxy.core.interposed import InterposedDownstream
 from twistproxy.core.mount import Mapping, joined, mapBack, takePrefix
-from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
 from twistproxy.events import ExchangeRecord
-from twistproxy.interfaces import IObserver, IResponder
+from twistproxy.interfaces import IObserver, IResponder, hookOf
 from twistproxy.limits import Limits
 from twistproxy.message import Request, Response
 from twistproxy.web.downstream import SiteDownstream

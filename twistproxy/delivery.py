@@ -1,0 +1,79 @@
+# -*- test-case-name: tests.test_delivery -*-
+"""
+The policies of delivery, put together in the order that most proxies want::
+
+    retry --> balance --> breaker --> connections
+
+so that each further try may go to another member, and those that keep failing are no candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from twistproxy.interfaces import IBalancer, IRetryPolicy
+from twistproxy.message import OutboundRequest
+from twistproxy.net.network import Network
+from twistproxy.policy.balance import BALANCERS, BalancingTransport
+from twistproxy.policy.breaker import BreakerSettings
+from twistproxy.policy.breakertransport import BreakerTransport
+from twistproxy.policy.retry import Attempt, Retries
+from twistproxy.policy.retrytransport import RetryTransport
+from twistproxy.upstreams import Member
+
+#: Picks a member: the name of a ready-made balancer, or one of your own.
+BalancerLike: TypeAlias = str | IBalancer | Callable[[Sequence[Member], OutboundRequest], Member]
+
+#: How many tries may follow the first one, or what decides.
+RetriesLike: TypeAlias = int | IRetryPolicy | Callable[[Attempt], float | None]
+
+#: Whether there is one, or when it opens.
+BreakerLike: TypeAlias = bool | BreakerSettings
+
+
+def deliver(
+    transport: Any,
+    *,
+    reactor: Any = None,
+    balance: BalancerLike | None = None,
+    retries: RetriesLike | None = None,
+    breaker: BreakerLike | None = None,
+) -> Any:
+    """
+    Put policies around a transport.
+
+    @param transport: carries the requests in the end: an L{ITransport<twistproxy.interfaces.ITransport>}, or a
+        callable.
+    @param reactor: a reactor or a L{Network}, whose time is used; the global reactor by default.
+    @param balance: who picks members of clusters: C{"round-robin"}, C{"least-requests"}, C{"random"}, an
+        L{IBalancer<twistproxy.interfaces.IBalancer>}, or a callable; C{None} where there are no clusters.
+    @param retries: how many tries may follow the first one, as L{Retries} has it; or an L{IRetryPolicy
+        <twistproxy.interfaces.IRetryPolicy>}, or a callable.
+    @param breaker: whether to leave upstreams alone that keep failing, or a L{BreakerSettings} with the thresholds.
+    @return: the outermost of them; C{transport} itself if none was asked for.
+    @raise ValueError: if there is no such balancer, or C{retries} is less than 0.
+    """
+    network = Network.of(reactor)
+    if breaker:
+        settings = None if breaker is True else breaker
+        transport = BreakerTransport(transport, settings, clock=network.reactor.seconds)
+    if balance is not None:
+        transport = BalancingTransport(transport, balancerOf(balance))
+    if retries is not None and retries != 0:
+        policy = Retries(most=retries) if isinstance(retries, int) else retries
+        transport = RetryTransport(transport, policy, wheel=network.wheel)
+    return transport
+
+
+def balancerOf(given: BalancerLike) -> Any:
+    """
+    @return: the balancer of a name; anything else is one itself.
+    @raise ValueError: if there is none of that name.
+    """
+    if not isinstance(given, str):
+        return given
+    make = BALANCERS.get(given)
+    if make is None:
+        raise ValueError(f"there is no balancer {given!r}; write {', '.join(BALANCERS)}")
+    return make()
