@@ -43,10 +43,11 @@ class Window:
             return
         if now < self.ends + self._half:
             self._totalBefore, self._markedBefore = self.total, self.marked
+            self.ends += self._half
         else:
             self._totalBefore = self._markedBefore = 0
+            self.ends = now + self._half
         self.total = self.marked = 0
-        self.ends = now + self._half
 
     def counts(self, now: float) -> tuple[int, int]:
         """
