@@ -154,7 +154,7 @@ class IBalancer(Interface):
         business.
 
         @param candidates: those that may get the request, at least two: C{target} is where each is, C{active} how many
-            requests it has under way, and the lowest C{turn} is of who was picked longest ago.
+            requests it has under way, and the lowest C{turn} is of whoever a first try went to longest ago.
         @type candidates: a sequence of L{Member<twistproxy.upstreams.Member>}
         @param outbound: the request as the director left it, to be looked at only.
         @type outbound: L{OutboundRequest<twistproxy.message.OutboundRequest>}

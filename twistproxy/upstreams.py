@@ -90,7 +90,7 @@ class Member:
 
     @ivar target: where it is.
     @ivar active: how many requests it has under way, where a balancer asks for that.
-    @ivar turn: which pick was the last that fell on it, of all there have been; 0 for none.
+    @ivar turn: which was the last request that went to it first, of all there have been; 0 for none.
     """
 
     __slots__ = ("active", "target", "turn")

@@ -168,7 +168,9 @@ class BalancingTransport(Layer):
                 failure.__cause__ = error
                 receiver.roundTripFailed(failure)
                 return
-            member.turn = next(_turns)
+            if not outbound.failed:
+                # A further try takes nobody's turn: whoever helps out would be behind, and who fails always next.
+                member.turn = next(_turns)
             outbound.upstream = target
             outbound.record.upstream = target.name
             # The very object: the director has left Host to the target.  Equal bytes of a client's are another one.

@@ -171,12 +171,13 @@ class _Tries(Relay, Timed):
         record = outbound.record
         record.retried = (*record.retried, (record.upstream, why))
         self._number += 1
-        outbound.restore(self._draft)
         if pause > 0:
             outbound.carrier = self
+            outbound.held = None
             transport._waiting.add(self)
             transport._wheel.schedule(self, transport._wheel.ticks(pause))
         else:
+            outbound.restore(self._draft)
             transport._begin(outbound, self)
 
     @property
@@ -191,7 +192,7 @@ class _Tries(Relay, Timed):
         The pause is over.
         """
         self._transport._waiting.discard(self)
-        self._outbound.carrier = None
+        self._outbound.restore(self._draft)
         self._transport._begin(self._outbound, self)
 
     def abort(self) -> None:
