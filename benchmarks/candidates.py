@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +60,12 @@ class Candidate:
     prefix: str = ""
 
 
-def _twistproxyCommand(*hosts: str) -> Callable[[Place], list[str]]:
+def _twistproxyCommand(*hosts: str, options: Sequence[str] = ()) -> Callable[[Place], list[str]]:
     """
     Run this environment's own C{twist revproxy}.
 
     @param hosts: where its targets are; the origins listen on each.
+    @param options: what else it is told.
     """
     return lambda place: [
         str(Path(sys.executable).parent / "twist"),
@@ -72,6 +73,7 @@ def _twistproxyCommand(*hosts: str) -> Callable[[Place], list[str]]:
         *(word for host in hosts for word in ("--target", f"http://{host}:{place.originPort}")),
         *("--listen", f"tcp:{place.port}:interface=127.0.0.1"),
         *("--access-log", str(place.log)),
+        *options,
     ]
 
 
@@ -108,6 +110,8 @@ def _pythonCommand(script: str, *options: str, log: bool = False) -> Callable[[P
 
 
 OURS = "twistproxy"
+# What costs most of each policy.
+_POLICIES = ("--balance", "least-requests", "--retries", "1", "--retry-on", "502,503,504", "--breaker", "on")
 # The one to which the others are compared.
 BASE = "go"
 
@@ -115,8 +119,8 @@ CANDIDATES = (
     Candidate(OURS, "twist revproxy, everything on", _twistproxyCommand("127.0.0.1")),
     Candidate(
         "full",
-        "the same with all policies that there are: today, two targets that are balanced in turn",
-        _twistproxyCommand("127.0.0.1", "127.0.0.2"),
+        "the same with all policies that there are: two targets, least requests, retries, breakers",
+        _twistproxyCommand("127.0.0.1", "127.0.0.2", options=_POLICIES),
     ),
     Candidate(
         "twistproxy-async",

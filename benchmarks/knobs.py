@@ -114,6 +114,13 @@ class Knob:
     kind: Kind = SMALL
 
 
+def _cluster(network: NullNetwork) -> TargetDirector:
+    return TargetDirector([TARGET, TARGET], balanced=True)
+
+
+_POLICIES: dict[str, Any] = {"balance": "round-robin", "retries": 1, "breaker": True}
+
+
 def _settings(**fields: Any) -> Callable[[], Tuned]:
     return lambda: Tuned(settings=ProxySettings(**fields))
 
@@ -215,6 +222,8 @@ KNOBS = (
     Knob("limit on request bodies", _settings(maxRequestBody=1 << 20), kind=KINDS[4]),
     Knob("limit on exchanges", lambda: Tuned(timeouts=Timeouts(exchange=60.0))),
     Knob("two targets in turn", lambda: Tuned(lambda network: TargetDirector([TARGET, TARGET]))),
+    Knob("two targets, balanced, retries and breaker", lambda: Tuned(_cluster, **_POLICIES)),
+    Knob("the same, least-requests", lambda: Tuned(_cluster, **{**_POLICIES, "balance": "least-requests"})),
     Knob("Router with 21 routes", lambda: Tuned(around=_routed)),
     Knob("as the root of a resource tree", lambda: Tuned(around=_tree)),
     Knob("one level down a resource tree", lambda: Tuned(around=_deep)),

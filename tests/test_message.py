@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from twistproxy.deadlines import Timeouts
 from twistproxy.events import ExchangeRecord
 from twistproxy.headers import Headers
 from twistproxy.message import OutboundRequest, Peer, Request, Response, UpstreamResponse
@@ -187,3 +188,22 @@ def test_slotted(made: Any) -> None:
     """One of each is made per exchange, so none has a dictionary: a misspelt attribute is an error."""
     with pytest.raises(AttributeError):
         made.notAnAttribute = 1
+
+
+def test_draft() -> None:
+    """B2.2: an outbound request can be again what it was, whatever was made of it, and more than once."""
+    target = Target("http", "origin.test", 80)
+    record = ExchangeRecord(lambda: 0.0)
+    outbound = OutboundRequest(b"GET", b"/", target, b"origin.test", [b"A: 1"], b"body", record)
+    outbound.headers.set("B", "2")
+    draft = outbound.draft()
+    for _ in range(2):
+        outbound.headers.set("A", "other")
+        outbound.method, outbound.target, outbound.upstream, outbound.host = b"PUT", b"*", None, b"x"
+        outbound.body, outbound.trailers, outbound.upgrade, outbound.timeouts = b"", [b"T: 1"], b"any", Timeouts()
+        outbound.chunked = outbound.acceptsTrailers = outbound.replayed = True
+        outbound.carrier = outbound.held = object()
+        outbound.restore(draft)
+        assert outbound.draft() == draft
+        assert (outbound.lines, outbound.headers.get("B")) == ([b"A: 1", b"B: 2"], b"2")
+        assert (outbound.replayed, outbound.carrier, outbound.held) == (False, None, None)

@@ -225,6 +225,13 @@ def test_examples() -> None:
         (["--target", "https://x", "--upstream-name", "x:8443"], "no name of a server"),
         (["--target", "https://x", "--upstream-name", "https://x"], "no name of a server"),
         (["--target"], "target"),
+        (["--target", ":1", "--balance", "fastest"], "--balance fastest: write round-robin, least-requests, random"),
+        (["--target", ":1", "--retries", "-1"], "--retries -1: write a whole number, at least 0"),
+        (["--target", ":1", "--retry-on", "all"], "--retry-on all: write statuses such as 502,503,504"),
+        (["--target", ":1", "--retry-on", "503,200"], "write statuses such as"),
+        (["--target", ":1", "--retry-on", ""], "write statuses such as"),
+        (["--target", ":1", "--retry-on", "503", "--retries", "0"], "needs --retries of 1 at least"),
+        (["--target", ":1", "--breaker", "maybe"], "--breaker maybe: write on or off"),
     ],
 )
 def test_wrong(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +242,36 @@ def test_wrong(arguments: list[str], said: str, capsys: pytest.CaptureFixture[st
     assert (ended.value.code, out, err.count("\n")) == (64, "", 1)
     assert err.startswith("twist revproxy: ")
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], []),
+        (["--balance", "random"], []),
+        (["--retries", "2"], ["RetryTransport"]),
+        (["--retry-on", "503"], ["RetryTransport"]),
+        (["--breaker", "on"], ["BreakerTransport"]),
+        (["--target", ":2"], ["RetryTransport", "BalancingTransport", "BreakerTransport"]),
+        (["--target", ":2", "--retries", "0", "--breaker", "off"], ["BalancingTransport"]),
+    ],
+)
+def test_policies(arguments: list[str], expected: list[str]) -> None:
+    """One target is as good as its upstream is; several are balanced, tried one after the other, and left alone."""
+    parts = serviceParts(parsed("--target", ":1", *arguments), MemoryReactorClock())
+    found, transport = [], parts.proxy.transport
+    while hasattr(transport, "transport"):
+        found.append(type(transport).__name__)
+        transport = transport.transport
+    assert found == expected
+
+
+def test_policySettings() -> None:
+    """What the options say is what the policies do."""
+    arguments = "--target :2 --balance least-requests --retries 3 --retry-on 502,503"
+    transport: Any = serviceParts(parsed("--target", ":1", *arguments.split()), MemoryReactorClock()).proxy.transport
+    assert (transport.policy.most, transport.policy.statuses) == (3, {502, 503})
+    assert type(transport.transport.balancer).__name__ == "LeastRequests"
 
 
 @pytest.mark.parametrize(

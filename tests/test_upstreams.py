@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from twistproxy.upstreams import Target
+from twistproxy.upstreams import Cluster, Target
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,35 @@ def test_whatCannotBeMade(arguments: tuple[Any, ...], complaint: str) -> None:
 def test_nonASCIIPath() -> None:
     """Raw bytes above ASCII pass in a base path, as they do in a request's target."""
     assert Target("http", "a", 80, b"/\xc3\xa9").path == b"/\xc3\xa9"
+
+
+def test_cluster() -> None:
+    """Several upstreams under one name: a target, of which a member is picked."""
+    members = [Target("http", "a", 80), Target("http", "b", 81)]
+    cluster = Cluster(members)
+    assert isinstance(cluster, Target)
+    assert [member.target for member in cluster.members] == members
+    assert (cluster.name, cluster.path, cluster.fenced) == ("a:80|b:81", b"", False)
+    assert (Cluster(members, "api").name, Cluster(members).key) == ("api", cluster.key)
+    assert repr(cluster.members[0]) == "<Member a:80, 0 requests>"
+
+
+def test_clustersAreApart() -> None:
+    """Two clusters of the same members are two: what one has under way is none of the other's."""
+    members = [Target("http", "a", 80)]
+    assert Cluster(members) != Cluster(members)
+    assert len({Cluster(members), Cluster(members)}) == 2
+
+
+@pytest.mark.parametrize(("path", "fenced"), [(b"", False), (b"/", False), (b"/x", True)])
+def test_fenced(path: bytes, fenced: bool) -> None:
+    """B2.6: what has a base path is a fence; a cluster, if any of its members is."""
+    target = Target("http", "a", 80, path)
+    assert (target.fenced, Cluster([Target("http", "b", 80), target]).fenced) == (fenced, fenced)
+
+
+@pytest.mark.parametrize("members", [[], [Cluster([Target("http", "a", 80)])]])
+def test_noCluster(members: Any) -> None:
+    """A cluster of nobody, or of clusters, is an error at once."""
+    with pytest.raises(ValueError, match="has members"):
+        Cluster(members)
