@@ -62,9 +62,11 @@ class _Receiver:
         """
         See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
         """
+        self._outbound.held = None  # a traceback may know the request for long
         self.result.errback(error)
 
     def _cancel(self, deferred: Deferred[Any]) -> None:
+        self._outbound.held = None
         carrier, self._outbound.carrier = self._outbound.carrier, None
         if carrier is not None:
             carrier.abort()

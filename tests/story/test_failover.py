@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredList
 
 from tests.net.peers import until
-from tests.support.peers import Client, Message, OriginConnection
+from tests.support.peers import Client, OriginConnection
 from twistproxy.deadlines import Timeouts
 from twistproxy.directors import TargetDirector
 from twistproxy.policy.breaker import BreakerSettings
