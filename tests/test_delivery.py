@@ -19,7 +19,7 @@ from twistproxy.policy.breakertransport import BreakerTransport
 from twistproxy.policy.retry import Retries
 from twistproxy.policy.retrytransport import RetryTransport
 from twistproxy.rules.target import parseTarget
-from twistproxy.testing import MemoryNetwork, MemoryProxy
+from twistproxy.testing import MemoryNetwork, MemoryProxy, httpResponse
 from twistproxy.upstreams import Cluster
 
 TWO = ("http://a.test", "http://b.test")
@@ -115,6 +115,19 @@ def test_anyDirector() -> None:
         good = proxy.addUpstream("http://b.test")
         assert proxy.client().request("POST", "/p").status == 200  # type: ignore[union-attr]
         assert (good.request.target, good.request.headers.get("x-mine"), len(asked)) == (b"/y/p?mine", b"1", 1)
+
+
+def test_mapsBack() -> None:
+    """What a member says of its own address is mapped to the public one behind a mount, whichever member it is."""
+    network = MemoryNetwork(strict=True)
+    group = Cluster(map(parseTarget, ("http://a.test/x", "http://b.test/y")))
+    router = Router(reactor=network, balance="round-robin", retries=1).add(group, path="/api", stripPrefix=True)
+    with MemoryProxy(responder=router, network=network) as proxy:
+        proxy.addUpstream("http://a.test").refusing = True
+        proxy.addUpstream("http://b.test", httpResponse(302, {"Location": "http://b.test/y/there", "Content-Length": "0"}))
+        response = proxy.client().request(target="/api/here")
+        assert response is not None
+        assert (response.status, response.headers.get("location")) == (302, b"/api/there")
 
 
 def test_router() -> None:

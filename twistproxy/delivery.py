@@ -9,24 +9,20 @@ so that each further try may go to another member, and those that keep failing a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from twistproxy.interfaces import IBalancer, IRetryPolicy
-from twistproxy.message import OutboundRequest
 from twistproxy.net.network import Network
-from twistproxy.policy.balance import BALANCERS, BalancingTransport
+from twistproxy.policy.balance import BALANCERS, BalancingTransport, PickerLike
 from twistproxy.policy.breaker import BreakerSettings
 from twistproxy.policy.breakertransport import BreakerTransport
-from twistproxy.policy.retry import Attempt, Retries
+from twistproxy.policy.retry import Retries, RetryPolicyLike
 from twistproxy.policy.retrytransport import RetryTransport
-from twistproxy.upstreams import Member
 
 #: Picks a member: the name of a ready-made balancer, or one of your own.
-BalancerLike: TypeAlias = str | IBalancer | Callable[[Sequence[Member], OutboundRequest], Member]
+BalancerLike: TypeAlias = str | PickerLike
 
 #: How many tries may follow the first one, or what decides.
-RetriesLike: TypeAlias = int | IRetryPolicy | Callable[[Attempt], float | None]
+RetriesLike: TypeAlias = int | RetryPolicyLike
 
 #: Whether there is one, or when it opens.
 BreakerLike: TypeAlias = bool | BreakerSettings
@@ -66,7 +62,7 @@ def deliver(
     return transport
 
 
-def balancerOf(given: BalancerLike) -> Any:
+def balancerOf(given: BalancerLike) -> PickerLike:
     """
     @return: the balancer of a name; anything else is one itself.
     @raise ValueError: if there is none of that name.

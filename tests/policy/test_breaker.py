@@ -145,7 +145,7 @@ def test_moved() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"failures": 0}, {"share": 0.0}, {"share": 1.1}, {"requests": 0}, {"window": 0.0}, {"pause": 0.0}, {"longest": -1}],
+    [{"failures": 0}, {"share": 0.0}, {"share": 1.1}, {"requests": 0}, {"window": 0.0}, {"pause": 0.0}, {"longest": -1}, {"statuses": [5]}],
 )
 def test_settings(wrong: Any) -> None:
     """Thresholds that make no sense are an error at once."""

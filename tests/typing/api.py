@@ -8,12 +8,13 @@ an error itself: an annotation that gets lost does not go unnoticed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, assert_type
 
 import treq.client
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import Clock
 from twisted.web.client import Agent, RedirectAgent
 from twisted.web.iweb import IAgent
 from twisted.web.resource import Resource
@@ -44,9 +45,11 @@ from twistproxy import (
 from twistproxy.agents import AgentTransport, ProxyAgent, ProxyConnectionPool
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.explain import Explanation
+from twistproxy.delivery import deliver
 from twistproxy.errors import Sent, Side, Stage
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import (
+    IBalancer,
     IBodyConsumer,
     IBodyFilter,
     IDirector,
@@ -57,7 +60,13 @@ from twistproxy.interfaces import (
     ITransport,
 )
 from twistproxy.message import OutboundRequest, Request, UpstreamResponse
+from twistproxy.policy.balance import BalancingTransport, LeastRequests
+from twistproxy.policy.breaker import BreakerSettings
+from twistproxy.policy.breakertransport import BreakerTransport
+from twistproxy.policy.retry import Attempt, Retries
+from twistproxy.policy.retrytransport import RetryTransport
 from twistproxy.testing import FaultyTransport, MemoryClient, MemoryNetwork, MemoryProxy, Message, ScriptedUpstream
+from twistproxy.upstreams import Cluster, Member
 
 # -- directors
 
@@ -116,6 +125,49 @@ ReverseProxy(directNonsense)  # type: ignore[arg-type]
 ReverseProxy("http://origin.test")  # type: ignore[arg-type]
 ReverseProxy(chain(direct, directAsync, Chooser()))
 chain(directNonsense)  # type: ignore[arg-type]
+
+
+# -- policies
+
+
+def pick(candidates: Sequence[Member], outbound: OutboundRequest) -> Member:
+    assert_type(candidates[0].target, Target)
+    assert_type(candidates[0].active, int)
+    return candidates[0]
+
+
+def again(attempt: Attempt) -> float | None:
+    assert_type(attempt.outbound, OutboundRequest)
+    assert_type(attempt.error, ProxyError | None)
+    return 0.0 if attempt.number < 2 and not attempt.delivered else None
+
+
+def pickNonsense(candidates: Sequence[Member], outbound: OutboundRequest) -> str:
+    return "the first"
+
+
+@implementer(IBalancer)
+class First:
+    counts = False
+
+    def pick(self, candidates: Sequence[Member], outbound: OutboundRequest) -> Member:
+        return candidates[0]
+
+
+def deliveries(network: MemoryNetwork, clock: Clock) -> None:
+    cluster = Cluster([Target("http", "origin.test", 80)])
+    assert_type(cluster.members, tuple[Member, ...])
+    ReverseProxy.to(["http://a.test", "http://b.test"], balance="random", retries=2, breaker=True)
+    ReverseProxy.to(cluster, balance=pick, retries=again, breaker=BreakerSettings(failures=3))
+    ReverseProxyResource.to(["http://a.test", cluster], balance=First(), retries=Retries(statuses={503}), breaker=False)
+    ReverseProxy(direct, balance=LeastRequests(), retries=0)
+    Router(balance="round-robin").add(cluster)
+    transport = RetryTransport(ProxyAgent.default(), again, wheel=network.wheel)
+    BalancingTransport(BreakerTransport(transport, clock=clock.seconds), pick)
+    ReverseProxy(direct, deliver(transport, balance=pick))
+    ReverseProxy.to("http://a.test", balance=pickNonsense)  # type: ignore[arg-type]
+    ReverseProxy.to("http://a.test", retries="2")  # type: ignore[arg-type]
+    BreakerSettings(failure=3)  # type: ignore[call-arg]
 
 
 # -- transports

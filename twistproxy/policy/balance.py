@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from zope.interface import implementer
 
@@ -22,6 +22,9 @@ from twistproxy.message import OutboundRequest
 from twistproxy.policy.layer import Layer
 from twistproxy.rules.target import joinTarget
 from twistproxy.upstreams import Cluster, Member, Target
+
+#: Picks a member.
+PickerLike: TypeAlias = IBalancer | Callable[[Sequence[Member], OutboundRequest], Member]
 
 # One count for all clusters and transports: who was picked longest ago is then the same question everywhere.
 _turns = count(1)
@@ -98,7 +101,7 @@ class RandomOfTwo:
 
 
 #: The ready-made ones, by the names that operators know.
-BALANCERS: dict[str, Callable[[], Any]] = {
+BALANCERS: dict[str, Callable[[], IBalancer]] = {
     "round-robin": RoundRobin,
     "least-requests": LeastRequests,
     "random": RandomOfTwo,
@@ -141,14 +144,14 @@ class BalancingTransport(Layer):
     open are not candidates.
     """
 
-    def __init__(self, transport: Any, balancer: Any = None) -> None:
+    def __init__(self, transport: Any, balancer: PickerLike | None = None) -> None:
         """
         @param transport: what carries them; see L{Layer}.
         @param balancer: an L{IBalancer<twistproxy.interfaces.IBalancer>}, or a callable; L{RoundRobin} by default.
         @raise TypeError: if it is neither.
         """
         super().__init__(transport)
-        self.balancer = RoundRobin() if balancer is None else balancer
+        self.balancer: Any = RoundRobin() if balancer is None else balancer
         self._pick = hookOf(self.balancer, IBalancer, "pick")
         self._counts = bool(getattr(self.balancer, "counts", True))
         self._breakers = self.breakers

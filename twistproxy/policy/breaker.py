@@ -25,6 +25,7 @@ import attrs
 
 from twistproxy.policy.window import Window
 from twistproxy.rules.backoff import pauseAfter
+from twistproxy.rules.statuses import statusSet
 
 
 class State(enum.Enum):
@@ -88,7 +89,7 @@ class BreakerSettings:
     share: float = attrs.field(default=0.5, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)])
     requests: int = attrs.field(default=20, validator=attrs.validators.ge(1))
     window: float = attrs.field(default=10.0, validator=[attrs.validators.gt(0.0), attrs.validators.lt(inf)])
-    statuses: frozenset[int] = attrs.field(default=frozenset(), converter=frozenset)
+    statuses: frozenset[int] = attrs.field(default=frozenset(), converter=statusSet)
     pause: float = attrs.field(default=1.0, validator=attrs.validators.gt(0.0))
     longest: float = attrs.field(default=30.0, validator=attrs.validators.gt(0.0))
 

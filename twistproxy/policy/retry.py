@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import TypeAlias
 
 import attrs
 from zope.interface import implementer
@@ -17,6 +18,7 @@ from twistproxy.message import OutboundRequest
 from twistproxy.policy.window import Window
 from twistproxy.rules.backoff import pauseAfter
 from twistproxy.rules.methods import IDEMPOTENT
+from twistproxy.rules.statuses import statusSet
 
 
 @attrs.frozen
@@ -45,6 +47,10 @@ class Attempt:
         return self.error is None or self.error.sent is not Sent.NOTHING
 
 
+#: Decides whether a request is tried again.
+RetryPolicyLike: TypeAlias = IRetryPolicy | Callable[[Attempt], float | None]
+
+
 @implementer(IRetryPolicy)
 @attrs.frozen(kw_only=True)
 class Retries:
@@ -67,7 +73,7 @@ class Retries:
     """
 
     most: int = attrs.field(default=1, validator=attrs.validators.ge(0))
-    statuses: frozenset[int] = attrs.field(default=frozenset(), converter=frozenset)
+    statuses: frozenset[int] = attrs.field(default=frozenset(), converter=statusSet)
     pause: float = attrs.field(default=0.2, validator=attrs.validators.ge(0.0))
     longest: float = attrs.field(default=2.0, validator=attrs.validators.ge(0.0))
     random: Callable[[], float] = attrs.field(factory=lambda: Random().random, repr=False, eq=False)

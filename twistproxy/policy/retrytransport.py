@@ -21,7 +21,7 @@ from twistproxy.interfaces import IBody, ICarrier, IRetryPolicy, IRoundTripRecei
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.policy.balance import elsewhere
 from twistproxy.policy.layer import Layer, Relay
-from twistproxy.policy.retry import Attempt, Retries, RetryBudget
+from twistproxy.policy.retry import Attempt, Retries, RetryBudget, RetryPolicyLike
 from twistproxy.upstreams import Cluster
 
 
@@ -37,7 +37,12 @@ class RetryTransport(Layer):
     _log = Logger()
 
     def __init__(
-        self, transport: Any, policy: Any = None, *, wheel: IWheelLike, budget: RetryBudget | None = None
+        self,
+        transport: Any,
+        policy: RetryPolicyLike | None = None,
+        *,
+        wheel: IWheelLike,
+        budget: RetryBudget | None = None,
     ) -> None:
         """
         @param transport: what carries each try; see L{Layer}.
@@ -47,7 +52,7 @@ class RetryTransport(Layer):
         @raise TypeError: if C{policy} is neither.
         """
         super().__init__(transport)
-        self.policy = Retries() if policy is None else policy
+        self.policy: Any = Retries() if policy is None else policy
         self.budget = budget or RetryBudget()
         self._again = hookOf(self.policy, IRetryPolicy, "again")
         self._statuses: frozenset[int] = frozenset(getattr(self.policy, "statuses", ()))
