@@ -202,9 +202,10 @@ class ProxyService(Service):
         def failed(failure: Failure) -> None:
             if self.running:
                 self._log.warn(
-                    "target {target} cannot be reached now ({reason}); requests get 502 until it can",
+                    "target {target} cannot be reached now ({reason}); {consequence} until it can",
                     target=_targetText(target),
                     reason=failure.getErrorMessage(),
+                    consequence="requests get 502" if len(self._parts.targets) == 1 else "others get its requests",
                 )
 
         def forget(_: object) -> None:

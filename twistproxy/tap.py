@@ -29,7 +29,7 @@ from twistproxy.net.network import Network
 from twistproxy.net.tls import TLSSettings
 from twistproxy.observe.access import FORMATS, AccessLog
 from twistproxy.policy.balance import BALANCERS
-from twistproxy.policy.retry import Retries
+from twistproxy.policy.retry import MOST_RETRIES, Retries
 from twistproxy.proxy import ReverseProxy
 from twistproxy.rules.forwarded import networks
 from twistproxy.rules.target import parseTarget
@@ -254,7 +254,7 @@ may be given several times."""
         self._number("flush-interval", float, 0)
         self._number("max-body", int, 0)
         self._number("max-connections", int, 1)
-        self._number("retries", int, 0)
+        self._number("retries", int, 0, f"a whole number from 0 to {MOST_RETRIES}", MOST_RETRIES)
         self._policies()
         if self["workers"] != "auto":
             self._number("workers", int, 1, "a whole number from 1 to 256, or auto", 256)

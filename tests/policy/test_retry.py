@@ -92,7 +92,7 @@ def test_pauses(drawn: float, pauses: list[float]) -> None:
     assert same == pytest.approx(pauses, rel=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [{"most": -1}, {"pause": -1.0}, {"longest": -1.0}, {"statuses": [5]}, {"statuses": "503"}])
+@pytest.mark.parametrize("wrong", [{"most": -1}, {"most": 31}, {"pause": -1.0}, {"longest": -1.0}, {"statuses": [5]}, {"statuses": "503"}])
 def test_settings(wrong: Any) -> None:
     """What makes no sense is an error at once."""
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -20,9 +20,12 @@ from twistproxy.core.exchange import Exchange
 from twistproxy.errors import ClientError, HookFailed, Sent, Stage, Unavailable, UpstreamError
 from twistproxy.interfaces import IBody, ICallbackTransport, ICarrier, IRoundTripReceiver, ITransport
 from twistproxy.net.wheel import Wheel
+from twistproxy.policy.balance import BalancingTransport
 from twistproxy.policy.retry import Retries, RetryBudget
 from twistproxy.policy.retrytransport import RetryTransport
+from twistproxy.rules.target import parseTarget
 from twistproxy.testing import MemoryProxy, echo, httpResponse
+from twistproxy.upstreams import Cluster
 
 REFUSED = UpstreamError("refused", Stage.CONNECT)
 RESET = UpstreamError("reset", Stage.WAIT, Sent.ALL)
@@ -161,6 +164,30 @@ def test_badPolicy(policy: Any, loggedErrors: Any) -> None:
     bench.start()
     assert (bench.tries, bench.statuses, len(loggedErrors)) == (1, [502], 1)
     loggedErrors.clear()
+
+
+def test_patientPolicy() -> None:
+    """A policy that never says no does not keep a request for ever, nor the proxy busy with it."""
+    bench = Retried(*[REFUSED] * 1000, policy=lambda attempt: 0.0)
+    bench.start()
+    assert (bench.tries, bench.statuses) == (31, [502])
+
+
+def test_betweenCopies() -> None:
+    """A transport between retry and balance that sends a copy leaves it open who has failed: not taken for elsewhere."""
+    group = Cluster([parseTarget("http://a.test"), parseTarget("http://b.test")])
+    balancing = BalancingTransport(Transport(lambda outbound, receiver: receiver.roundTripFailed(REFUSED)))
+    asked: list[Any] = []
+
+    def policy(attempt: Any) -> float | None:
+        asked.append((attempt.number, attempt.elsewhere))
+        return 0.0 if attempt.number < 2 else None
+
+    retry = RetryTransport(balancing.roundTrip, policy, wheel=Wheel(Clock()))
+    bench = Bench(director=lambda given: given.setTarget(group), transport=retry)
+    bench.start()
+    assert asked == [(1, False), (2, False)]
+    assert bench.records[0].retried == (("a.test:80", "refused"),)
 
 
 def test_noPolicy() -> None:

@@ -68,10 +68,10 @@ class Breakers:
 
     def _makeRoom(self) -> None:
         """
-        Forget those that have nothing to say; if that is nobody, the oldest.
+        Forget those that have nothing to say; if that is nobody, the oldest ones, several so that it is rarely done.
         """
         idle = [key for key, each in self._breakers.items() if each.state is _CLOSED and not each.failures]
-        for key in idle or [next(iter(self._breakers))]:
+        for key in idle or list(self._breakers)[: max(1, MAX_BREAKERS // 4)]:
             if self._breakers.pop(key).state is not _CLOSED:
                 self.troubled -= 1
 

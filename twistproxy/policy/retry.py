@@ -20,6 +20,9 @@ from twistproxy.rules.backoff import pauseAfter
 from twistproxy.rules.methods import IDEMPOTENT
 from twistproxy.rules.statuses import statusSet
 
+#: However patient a policy is, one request is not tried again more often than this.
+MOST_RETRIES = 30
+
 
 @attrs.frozen
 class Attempt:
@@ -65,14 +68,14 @@ class Retries:
 
     Another member is tried at once, the same one again after a pause.
 
-    @ivar most: how many tries may follow the first one.
+    @ivar most: how many tries may follow the first one, at most L{MOST_RETRIES}.
     @ivar statuses: responses that count as failures, 502, 503 and 504 for example; none by default.
     @ivar pause: before the first further try of the same upstream, in seconds; it doubles with each.
     @ivar longest: the longest pause, in seconds.
     @ivar random: gives numbers from 0.0 up to 1.0: a pause is at least half as long as said, and at most as long.
     """
 
-    most: int = attrs.field(default=1, validator=attrs.validators.ge(0))
+    most: int = attrs.field(default=1, validator=[attrs.validators.ge(0), attrs.validators.le(MOST_RETRIES)])
     statuses: frozenset[int] = attrs.field(default=frozenset(), converter=statusSet)
     pause: float = attrs.field(default=0.2, validator=attrs.validators.ge(0.0))
     longest: float = attrs.field(default=2.0, validator=attrs.validators.ge(0.0))

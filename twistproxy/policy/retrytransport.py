@@ -4,8 +4,8 @@ The transport that tries again what came to nothing.
 
 Who decides is an L{IRetryPolicy<twistproxy.interfaces.IRetryPolicy>}, L{Retries<twistproxy.policy.retry.Retries>} by
 default.  What no policy can overrule is kept here: that a body which somebody has begun to take is not sent again; that
-nothing is tried again once a final response was passed on, or the client has left; and that tries which follow a
-delivered one stay a small share of all requests, so that they cannot multiply an outage.
+nothing is tried again once a final response was passed on, or the client has left; that there is an end to it; and that
+tries which follow a delivered one stay a small share of all requests, so that they cannot multiply an outage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twistproxy.interfaces import IBody, ICarrier, IRetryPolicy, IRoundTripRecei
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.policy.balance import elsewhere
 from twistproxy.policy.layer import Layer, Relay
-from twistproxy.policy.retry import Attempt, Retries, RetryBudget, RetryPolicyLike
+from twistproxy.policy.retry import MOST_RETRIES, Attempt, Retries, RetryBudget, RetryPolicyLike
 from twistproxy.upstreams import Cluster
 
 
@@ -79,7 +79,7 @@ class RetryTransport(Layer):
         """
         @return: after how many seconds to try again; C{None} if it is not to be.
         """
-        if self._closed:
+        if self._closed or attempt.number > MOST_RETRIES:
             return None
         try:
             pause: float | None = self._again(attempt)
@@ -162,11 +162,11 @@ class _Tries(Relay, Timed):
         body = outbound.body
         if type(body) is not bytes and (type(body) is not _Watched or body.touched):
             return None
-        target = outbound.upstream
-        if target is not None:
+        target, cluster, another = outbound.upstream, self._draft[2], False
+        # Whoever stands between may have sent a copy, and then nobody here knows to whom.
+        if target is not None and not isinstance(target, Cluster):
             outbound.failed = (*outbound.failed, target)
-        cluster = self._draft[2]
-        another = isinstance(cluster, Cluster) and bool(elsewhere(cluster.members, outbound.failed))
+            another = isinstance(cluster, Cluster) and bool(elsewhere(cluster.members, outbound.failed))
         return self._transport.pauseAfter(Attempt(self._number, outbound, error, status, another))
 
     # -- the next one

@@ -15,6 +15,6 @@ def statusSet(given: Iterable[int]) -> frozenset[int]:
     """
     statuses = frozenset(given)
     for status in statuses:
-        if not (isinstance(status, int) and 200 <= status <= 599):
+        if status not in range(200, 600):
             raise ValueError(f"statuses are numbers from 200 to 599, not {status!r}")
     return statuses
