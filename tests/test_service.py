@@ -176,9 +176,23 @@ async def test_unreachable(serve: Any, said: list[str]) -> None:
     service = serve(target)
     await until(lambda: len(said) > 1)
     assert said[1].startswith(f"target {target} cannot be reached now (")
+    assert said[1].endswith("requests get 502 until it can")
     asking = client(service)
     assert (await asking.get()).status == 502
     asking.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_oneUnreachable(serve: Any, said: list[str], origin: Origin) -> None:
+    """B10.3: of several targets it is said whose requests others get."""
+    closed = Origin()
+    target = closed.target
+    closed.close()
+    service = serve(target, origin.target)
+    await until(lambda: len(said) > 1)
+    assert said[1].startswith(f"target {target} cannot be reached now (")
+    assert said[1].endswith("others get its requests until it can")
+    assert service.running
 
 
 @pytest_twisted.ensureDeferred

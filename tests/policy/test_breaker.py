@@ -130,6 +130,11 @@ def test_hasten() -> None:
     assert not breaker.admits(0.0)
 
 
+def test_repr() -> None:
+    """It says how it is, for whoever looks for trouble."""
+    assert repr(opened()) == "<Breaker open, 1 failures in a row, opened 1 times>"
+
+
 def test_moved() -> None:
     """Whoever wants to know is told of each change, and of nothing else."""
     told: list[Any] = []

@@ -322,9 +322,7 @@ def test_noGarbage() -> None:
             bench.start()
             bench.below.begun.clear()
         assert bench.statuses == [200] * 20
-        before = {id(each) for each in gc.get_objects()}
-        found = gc.collect()
-        assert (found, len(before) > 0) == (0, True)
+        assert gc.collect() == 0
     finally:
         gc.enable()
 

@@ -13,8 +13,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from twistproxy.errors import ProxyError, Side, Stage, Unavailable
+from twistproxy.interfaces import IRoundTripReceiver
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.policy.breaker import Breaker, BreakerSettings, State
 from twistproxy.policy.layer import Layer, Relay
@@ -160,6 +162,7 @@ def _blames(error: ProxyError) -> bool:
     return error.side is Side.UPSTREAM and error.stage is not Stage.QUEUE
 
 
+@implementer(IRoundTripReceiver)
 class _Watched(Relay):
     """
     Tells a closed breaker what becomes of a request.
@@ -174,7 +177,7 @@ class _Watched(Relay):
 
     def responseReceived(self, response: Response) -> None:
         """
-        See L{Relay.responseReceived}.
+        See L{IRoundTripReceiver.responseReceived<twistproxy.interfaces.IRoundTripReceiver>}.
         """
         breakers = self._breakers
         if response.status in breakers.settings.statuses:
@@ -185,7 +188,7 @@ class _Watched(Relay):
 
     def roundTripFailed(self, error: ProxyError) -> None:
         """
-        See L{Relay.roundTripFailed}.
+        See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
         """
         if _blames(error):
             self._breaker.failed(self._breakers.clock())
@@ -201,7 +204,7 @@ class _Trial(_Watched):
 
     def responseReceived(self, response: Response) -> None:
         """
-        See L{Relay.responseReceived}.
+        See L{IRoundTripReceiver.responseReceived<twistproxy.interfaces.IRoundTripReceiver>}.
         """
         if response.status in self._breakers.settings.statuses:
             self._breaker.trialFailed(self._breakers.clock())
@@ -211,7 +214,7 @@ class _Trial(_Watched):
 
     def roundTripFailed(self, error: ProxyError) -> None:
         """
-        See L{Relay.roundTripFailed}.
+        See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
         """
         if _blames(error):
             self._breaker.trialFailed(self._breakers.clock())

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from twistproxy.interfaces import ICallbackTransport, IRoundTripReceiver, ITransport
+from twistproxy.interfaces import ICallbackTransport, ITransport
 from twistproxy.message import OutboundRequest, Response, UpstreamResponse
 from twistproxy.roundtrip import roundTripBy
 
@@ -77,11 +77,11 @@ class Layer:
             self.transport.cut()
 
 
-@implementer(IRoundTripReceiver)
 class Relay:
     """
-    Stands between a transport and whoever is to be told what becomes of a request, and passes everything on.
-    Whoever derives from it has a slot for C{_receiver}, since it may have another base with slots.
+    The part that is the same in whatever stands between a transport and an L{IRoundTripReceiver
+    <twistproxy.interfaces.IRoundTripReceiver>}.  Whoever derives from it has a slot for C{_receiver}, since it may have
+    another base with slots.
     """
 
     __slots__ = ()
@@ -93,18 +93,6 @@ class Relay:
         See L{IRoundTripReceiver.informationalReceived<twistproxy.interfaces.IRoundTripReceiver>}.
         """
         self._receiver.informationalReceived(response)
-
-    def responseReceived(self, response: Response) -> None:
-        """
-        See L{IRoundTripReceiver.responseReceived<twistproxy.interfaces.IRoundTripReceiver>}.
-        """
-        self._receiver.responseReceived(response)
-
-    def roundTripFailed(self, error: Any) -> None:
-        """
-        See L{IRoundTripReceiver.roundTripFailed<twistproxy.interfaces.IRoundTripReceiver>}.
-        """
-        self._receiver.roundTripFailed(error)
 
     @property
     def within(self) -> Any:
