@@ -99,6 +99,18 @@ def test_trialThatToldNothing() -> None:
     assert breaker.state is State.HALF_OPEN
 
 
+def test_closedAnew() -> None:
+    """When it closes again, what was counted before is forgotten: the next failure is the first."""
+    breaker = Breaker(BreakerSettings(failures=100, requests=4))
+    for _ in range(4):
+        breaker.failed(0.0)
+    breaker.tryNow(breaker.until)
+    breaker.trialSucceeded()
+    for _ in range(3):
+        breaker.failed(breaker.until)
+    assert breaker.state is State.CLOSED
+
+
 @pytest.mark.parametrize("late", ["trialSucceeded", "trialToldNothing", "trialFailed"])
 def test_lateTrial(late: str) -> None:
     """A trial whose outcome comes when another has decided changes nothing."""

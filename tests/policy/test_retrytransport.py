@@ -249,6 +249,24 @@ def test_pause() -> None:
     assert bench.clock.getDelayedCalls() == []
 
 
+def test_noPlaceInAPause() -> None:
+    """What waits for another try is under way nowhere."""
+    group = Cluster([parseTarget("http://a.test")])
+    with MemoryProxy(group, balance=lambda candidates, outbound: candidates[0], retries=1) as proxy:
+        upstream = proxy.addUpstream("http://a.test")
+        upstream.refusing = upstream.holding = True
+        client = proxy.client()
+        client.request()
+        [member] = group.members
+        assert member.active == 1
+        upstream.holding = False
+        proxy.run()
+        assert member.active == 0
+        upstream.refusing = False
+        proxy.advance(1.0)
+        assert (client.response.status, member.active) == (200, 0)
+
+
 @pytest.mark.parametrize("leave", [Exchange.clientLeft, Exchange.cutOff])
 def test_leftInAPause(leave: Callable[[Exchange], None]) -> None:
     """B7.1: nothing is tried for a client that has left, and nothing is left of it."""
