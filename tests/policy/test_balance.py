@@ -148,6 +148,11 @@ def test_hostAndPath(options: Any, hosts: list[bytes]) -> None:
     assert [each.record.upstream for each in went] == ["a.test:80", "b.test:81"]
 
 
+def test_clientsHost() -> None:
+    """B2.6: a Host that a client sent is kept if it is to be kept, even where it reads like a cluster's own."""
+    assert Balanced(preserveHost=True).ask(b"GET / HTTP/1.1\r\nHost: cluster").host == b"cluster"
+
+
 def test_hostWithoutClients() -> None:
     """B2.6: a client without a Host, HTTP/1.0, leaves it to the member even where its own would be kept."""
     assert Balanced(preserveHost=True).ask(b"GET / HTTP/1.0").host == b"a.test"
@@ -278,6 +283,11 @@ def test_underWayWithoutExchange() -> None:
     asking.addErrback(lambda failure: None)
     asking.cancel()
     assert balanced.below.carrier.aborted == 1
+    assert sum(balanced.active) == 0
+    outbound.upstream = balanced.cluster
+    asking = balanced.transport.roundTrip(outbound)
+    balanced.below.begun[-1][1].responseReceived(upstreamResponse())
+    assert sum(balanced.active) == 1
     balanced.below.begun.clear()
     del asking
     assert sum(balanced.active) == 0

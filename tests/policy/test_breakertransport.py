@@ -147,6 +147,16 @@ def test_trial(outcome: Any, state: State) -> None:
     assert broken.state is state
 
 
+def test_trialThatToldNothing() -> None:
+    """A trial that fails for a reason of ours leaves its place to the next request."""
+    broken = Broken(failures=1)
+    broken.ask(REFUSED)
+    broken.clock.advance(1.0)
+    broken.ask(HookFailed("transport", "a bug"))
+    assert broken.ask(200) == [200]
+    assert broken.state is State.CLOSED
+
+
 def test_trialIsAbandoned() -> None:
     """B7.1: a trial whose client leaves does not keep the breaker half open for ever."""
     broken = Broken(failures=1)
