@@ -282,7 +282,7 @@ class Router:
         found.reverse()
         return found
 
-    def respond(self, exchange: Exchange) -> None:
+    def respond(self, exchange: Exchange) -> Any:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
@@ -296,11 +296,12 @@ class Router:
         if route is not None and route.stripPrefix and not ours:
             ours = not self._enter(route, exchange)
         if route is None or ours:
-            self._proxyOf(self).respond(exchange)
+            responder: Any = self._proxyOf(self)
         elif IResponder.providedBy(route.branch):
-            route.branch.respond(exchange)
+            responder = route.branch
         else:
-            self._proxyOf(route.branch).respond(exchange)
+            responder = self._proxyOf(route.branch)
+        return responder.respond(exchange)
 
     def _enter(self, route: Route, exchange: Exchange) -> bool:
         """

@@ -50,6 +50,8 @@ def awaitResponder(exchange: Exchange, respond: Callable[..., Any], given: Any) 
 
     @param given: what it has returned; anything but a Deferred or a coroutine is nothing to us.
     """
+    # a coroutine knows its own name, where C{respond} is only what stands before it
+    name = getattr(given, "__qualname__", None) or nameOf(respond)
     if isinstance(given, Coroutine):
         given = startCoroutine(given, exchange.within)
     if not isinstance(given, Deferred):
@@ -65,7 +67,6 @@ def awaitResponder(exchange: Exchange, respond: Callable[..., Any], given: Any) 
                 exchange._waiting = None
             else:
                 ours = False  # it is the exchange that ends it
-        name = nameOf(respond)
         if isinstance(result, Failure):
             if ours or not result.check(CancelledError):
                 text = "the responder {responder} failed on {exchange}"

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.handover import handOver
 from twistproxy.core.interposed import InterposedDownstream, interpose
+from twistproxy.core.responders import nameOf
 from twistproxy.core.states import RequestSide
 from twistproxy.headers import NOT_IN_VALUE
 from twistproxy.limits import Limits
@@ -93,8 +94,9 @@ def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits) -> None:
     exchange.request = inbound
     prepath = list(request.prepath)
 
-    def give(exchange: Exchange) -> None:
+    def give(exchange: Exchange) -> Any:
         interpose(exchange, lambda downstream: _OnTheWay(downstream, channel))
-        resource.enter(exchange, prepath)
+        return resource.enter(exchange, prepath)
 
+    give.__qualname__ = nameOf(resource.enter)
     handOver(exchange, give)

@@ -116,7 +116,7 @@ class ReverseProxyResource(Resource):
         exchange.start()
         return NOT_DONE_YET
 
-    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> None:
+    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> Any:
         """
         See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
         """
@@ -131,7 +131,7 @@ class ReverseProxyResource(Resource):
         else:
             exchange._downstream = _EnteredMapping(inner, self, exchange, prefix, publicPath)
         self.exchanges.add(exchange)
-        self._context.respond(exchange)
+        return self._context.respond(exchange)
 
     def _enteredEnded(self, exchange: Exchange) -> None:
         """

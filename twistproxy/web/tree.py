@@ -159,7 +159,7 @@ class ResourceTree:
         self._exchangeTicks = exchangeTicks
         self._wallClock = wallClock
 
-    def respond(self, exchange: Exchange) -> None:
+    def respond(self, exchange: Exchange) -> Any:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
@@ -167,8 +167,7 @@ class ResourceTree:
         if request.fault is None and request.target[:1] == b"/":
             resource, prepath = self._walk(request)
             if resource is not None and IExchangeResource.providedBy(resource):
-                resource.enter(exchange, prepath)
-                return
+                return resource.enter(exchange, prepath)
         identify(request, _SETTINGS, exchange.record)
         if request.fault is None and request.method == b"CONNECT":
             request.fault = ClientError("CONNECT asks for a forward proxy, which this is not", 405)
@@ -177,10 +176,11 @@ class ResourceTree:
             response = errorResponse(request.fault, request, exchange.record.requestID)
             draftResponse(response, self._wallClock())
             exchange.answer(response)
-            return
+            return None
         if self._wheel is not None and self._exchangeTicks is not None:
             exchange.limit(self._wheel, self._exchangeTicks)
         self._begin(exchange)
+        return None
 
     def _walk(self, request: Request) -> tuple[Any, list[bytes]]:
         """
