@@ -56,7 +56,8 @@ def awaitResponder(exchange: Exchange, respond: Callable[..., Any], given: Any) 
         given = startCoroutine(given, exchange.within)
     if not isinstance(given, Deferred):
         return
-    waiting = not given.called
+    # what a proxy waits for, that has the exchange already, would not resume it if it were not known any more
+    waiting = not given.called and exchange._waiting is None
     if waiting:
         exchange._waiting = given  # to be cancelled when the client leaves
 
