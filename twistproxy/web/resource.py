@@ -139,7 +139,7 @@ class ReverseProxyResource(Resource):
         """
         for observer in self._context.observers:
             try:
-                observer(exchange.record)
+                exchange.within(observer, exchange.record)
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=exchange)
         self._exchangeEnded(exchange)
