@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine, Iterable, Mapping
 from copy import copy
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -96,7 +96,7 @@ class Route:
 
     def __init__(
         self,
-        branch: TargetLike | Response | IResponder | DirectorLike,
+        branch: Any,
         host: str | None,
         prefix: str,
         methods: str | Iterable[str] | None,
@@ -180,7 +180,7 @@ class Router:
 
     def add(
         self,
-        branch: Any,
+        branch: TargetLike | Response | IResponder | DirectorLike,
         *,
         host: str | None = None,
         path: str = "",
@@ -211,7 +211,7 @@ class Router:
         @raise TypeError: if C{branch} is nothing of these.
         """
         if isTarget(branch):
-            branch = TargetDirector(branch, reactor=self._options.get("reactor"))
+            branch = TargetDirector(cast(TargetLike, branch), reactor=self._options.get("reactor"))
             self._ours.append(branch)
         if IResponder.providedBy(branch):
             hookOf(branch, IResponder, "respond")
