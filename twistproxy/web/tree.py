@@ -43,7 +43,6 @@ from twistproxy.core.draft import draftResponse, identify
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.settings import ProxySettings
-from twistproxy.deadlines import IWheelLike
 from twistproxy.errors import ClientError
 from twistproxy.interfaces import IResponder
 from twistproxy.limits import Limits
@@ -141,22 +140,15 @@ class ResourceTree:
         site: TreeSite,
         *,
         limits: Limits | None = None,
-        wheel: IWheelLike | None = None,
-        exchangeTicks: int | None = None,
         wallClock: Callable[[], float] = time.time,
     ) -> None:
         """
         @param site: the site; its C{resource} is the root of the tree.
         @param limits: the bounds; C{collected} is the one on bodies.
-        @param wheel: measures the limit of time.
-        @param exchangeTicks: the limit on an exchange as a whole, C{None} for none: it is the only one on a resource
-            that does not answer.
         @param wallClock: seconds since the epoch.
         """
         self.site = site
         self._limits = limits or Limits()
-        self._wheel = wheel
-        self._exchangeTicks = exchangeTicks
         self._wallClock = wallClock
 
     def respond(self, exchange: Exchange) -> Any:
@@ -177,8 +169,6 @@ class ResourceTree:
             draftResponse(response, self._wallClock())
             exchange.answer(response)
             return None
-        if self._wheel is not None and self._exchangeTicks is not None:
-            exchange.limit(self._wheel, self._exchangeTicks)
         self._begin(exchange)
         return None
 
@@ -322,15 +312,16 @@ def _guardsProxy(resource: Any) -> bool:
     return resource is not None and IExchangeResource.providedBy(resource)
 
 
-def responderFor(site: TreeSite, **options: Any) -> Any:
+def responderFor(site: TreeSite, limits: Limits | None = None) -> Any:
     """
-    @param options: as for L{ResourceTree}.
+    @param site: the site; its C{resource} is the root of the tree.
+    @param limits: the bounds.
     @return: what serves a tree.  One that is nothing but a proxy is entered without being walked.
     """
     root = site.resource
     if IExchangeResource.providedBy(root) and getattr(root, "isLeaf", False):
         return lambda exchange: root.enter(exchange, ())
-    return ResourceTree(site, **options)
+    return ResourceTree(site, limits=limits)
 
 
 def isTree(root: Any) -> bool:
