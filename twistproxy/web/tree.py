@@ -30,7 +30,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.guard import HTTPAuthSessionWrapper
-from twisted.web.http import parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Request as SiteRequest
@@ -51,7 +50,7 @@ from twistproxy.web.collected import CollectedContent, streamedBody
 from twistproxy.web.entering import enterFrom
 from twistproxy.web.mounted import IExchangeResource
 from twistproxy.web.sitechannel import ExchangeChannel, asked
-from twistproxy.web.streaming import IStreamingResource
+from twistproxy.web.traversal import IStreamingResource, atHost, behindWrappers, takeURI
 
 _SETTINGS = ProxySettings()
 
@@ -193,7 +192,7 @@ class ResourceTree:
                 step += 1
                 resource = child
             elif sort.getChild is NameVirtualHost.getChild:
-                resource = resource.hosts.get(request.host.lower().split(b":", 1)[0], resource.default)
+                resource = atHost(resource, request.host)
                 if resource is None:
                     return None, []
             else:
@@ -223,11 +222,8 @@ class ResourceTree:
             self._collect(channel)
             return
         request.method, request.uri, request.clientproto = asked(exchange)
-        request.path, _, query = request.uri.partition(b"?")
-        request.args = parse_qs(query, 1)
+        takeURI(request)
         request.site, request.content = self.site, BytesIO()
-        request.prepath = []
-        request.postpath = [unquote_to_bytes(segment) for segment in request.path[1:].split(b"/")]
         found = Found(request)
         try:
             resource = channel.within(self.site.getResourceFor, request)
@@ -260,8 +256,9 @@ class ResourceTree:
             # a request that does what it likes may not even look for its resource
             plain = getattr(type(request), "process", None) is SiteRequest.process
             renderNow = plain and type(channel.exchange.request.body) is not bytes
-        elif type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
-            renderNow = _guardsProxy(resource)
+        else:
+            # the wrapper around a proxy only wants to be told of the end
+            renderNow = IExchangeResource.providedBy(behindWrappers(resource))
         if renderNow:
             request.gotLength(0)
             channel.render()
@@ -299,17 +296,6 @@ def _wantsNoBody(resource: Any) -> bool:
     """
     sort = type(resource)
     return sort is Resource or (sort.__module__, sort.__name__) in _SAYING_NO
-
-
-def _guardsProxy(resource: Any) -> bool:
-    """
-    @param resource: something of C{twisted.web.guard}'s.
-    @return: whether it is the wrapper around a resource that takes exchanges.  The wrapper only wants to be told of the
-        end, and there is one around each step below a guard.
-    """
-    while type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
-        resource = getattr(resource, "resource", None)
-    return resource is not None and IExchangeResource.providedBy(resource)
 
 
 def responderFor(site: TreeSite, limits: Limits | None = None) -> Any:
