@@ -56,7 +56,6 @@ class ExchangeContext:
         self.observers = tuple(observers)
         self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
 
-
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
         Make the exchange of a request.

@@ -68,7 +68,7 @@ class Explained:
         """
         asked = bool(self._trusted) and bool(exchange.request.kinds & _ASKED) and self._mayAsk(exchange.request)
         if asked or self.always:
-            interpose(exchange, lambda downstream: _Explaining(downstream, exchange, asked))
+            interpose(exchange, _Explaining, exchange, asked)
         return self._respond(exchange)
 
     def _mayAsk(self, request: Request) -> bool:

@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
-from twistproxy.core.interposed import InterposedDownstream
+from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.core.mount import Mapping, joined, mapBack, takePrefix
 from twistproxy.core.proxy import hookOf
 from twistproxy.errors import ClientError, Unavailable
@@ -125,11 +125,10 @@ class ReverseProxyResource(Resource):
         prefix = self._stripPrefix(prepath, inbound) if prepath else b""
         if self._closed is not None:
             inbound.fault = inbound.fault or Unavailable("the resource is closed")
-        inner = exchange._downstream
         if not self._mapBack or joined(exchange, prefix):
-            exchange._downstream = _Entered(inner, self, exchange)
+            interpose(exchange, _Entered, self, exchange)
         else:
-            exchange._downstream = _EnteredMapping(inner, self, exchange, prefix, publicPath)
+            interpose(exchange, _EnteredMapping, self, exchange, prefix, publicPath)
         self.exchanges.add(exchange)
         return self._context.respond(exchange)
 
@@ -199,9 +198,26 @@ def _linesOf(response: Response) -> list[bytes]:
     return response.lines
 
 
-class _Entered(InterposedDownstream):
+class _Telling:
     """
-    The server side of our own wire for a resource's responder: the resource is told of the end.
+    Tells a resource of the end of an exchange of our own wire.
+    """
+
+    __slots__ = ()
+
+    _exchange: Exchange
+    _resource: ReverseProxyResource
+
+    def ended(self) -> None:
+        """
+        See L{InterposedDownstream.ended}.
+        """
+        self._resource._enteredEnded(self._exchange)
+
+
+class _Entered(_Telling, InterposedDownstream):
+    """
+    The server side of our own wire for a resource's responder.
     """
 
     __slots__ = ("_exchange", "_resource")
@@ -211,14 +227,8 @@ class _Entered(InterposedDownstream):
         self._resource = resource
         self._exchange = exchange
 
-    def ended(self) -> None:
-        """
-        See L{InterposedDownstream.ended}.
-        """
-        self._resource._enteredEnded(self._exchange)
 
-
-class _EnteredMapping(Mapping):
+class _EnteredMapping(_Telling, Mapping):
     """
     The same, in one object, where the heads of responses are mapped, too.
     """
@@ -230,9 +240,3 @@ class _EnteredMapping(Mapping):
     ) -> None:
         super().__init__(downstream, exchange, prefix, publicPath)
         self._resource = resource
-
-    def ended(self) -> None:
-        """
-        See L{InterposedDownstream.ended}.
-        """
-        self._resource._enteredEnded(self._exchange)
