@@ -17,10 +17,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twistproxy.errors import Stage, Unavailable
+from twistproxy.globalreactor import reactorOf
 from twistproxy.interfaces import IResponder
 from twistproxy.message import Response
 from twistproxy.upstream.asgicall import Call, scopeOf
-from twistproxy.upstream.inmemory import InMemoryEndpoint, reactorOf
+from twistproxy.upstream.inmemory import InMemoryEndpoint
 
 
 def checkReactor(reactor: Any) -> None:
