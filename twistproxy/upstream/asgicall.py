@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.errors import ClientLeft, ProxyError
 from twistproxy.headers import Headers, checkLines, fieldLine
 from twistproxy.interfaces import IBody, IBodyConsumer
@@ -297,8 +298,7 @@ class Call:
         if self._body is not None:
             self._body.fail(error)
         else:
-            plain = {"Content-Type": "text/plain; charset=utf-8"}
-            self._head.callback(Response(500, plain, b"500 Internal Server Error\n"))
+            self._head.callback(plainResponse(500))
 
     # -- send
 
