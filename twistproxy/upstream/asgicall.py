@@ -24,17 +24,13 @@ from twistproxy.errors import ClientLeft, ProxyError
 from twistproxy.headers import Headers, checkLines, fieldLine
 from twistproxy.interfaces import IBody, IBodyConsumer
 from twistproxy.message import Request, Response
+from twistproxy.rules.fields import OF_CONNECTION
 
 #: Of a request's body, what is read before the application asks for it, in bytes.
 AHEAD = 64 * 1024
 
 #: Extensions of the protocol that are understood.
 EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
-
-# The connection's business, not an application's; Content-Length is read off.
-_CONNECTION = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-)
 
 
 class ClientDisconnected(OSError):
@@ -365,7 +361,7 @@ class Call:
                 if not value.isdigit():
                     raise Misuse(f"Content-Length is {value!r}")
                 length = int(value)
-            elif lower not in _CONNECTION:
+            elif lower not in OF_CONNECTION:
                 pairs.append((name, value))
         try:
             headers = Headers.of(pairs)
