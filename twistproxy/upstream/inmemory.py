@@ -87,8 +87,26 @@ class InMemoryEndpoint:
         return succeed(client)
 
 
+class Socketless:
+    """
+    The part of L{ITCPTransport<twisted.internet.interfaces.ITCPTransport>} that is about a socket, where there is none.
+    """
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
+
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class InMemoryTransport:
+class InMemoryTransport(Socketless):
     """
     One end of a connection.
 
@@ -214,18 +232,6 @@ class InMemoryTransport:
 
     def getPeer(self) -> Any:
         return self._peerAddress
-
-    def getTcpNoDelay(self) -> bool:
-        return True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def getTcpKeepAlive(self) -> bool:
-        return False
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        pass
 
     # -- what happens in a turn of its own
 
