@@ -33,6 +33,7 @@ FLOORS: dict[int, set[str]] = {
         "limits",
         "events",
         "upstreams",
+        "globalreactor",
     },
     # rules: pure functions
     1: {"rules"},

@@ -18,6 +18,7 @@ from typing import Any, Unpack, cast
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.hooks import DirectorLike, TransportLike
 from twistproxy.core.mount import mapBack, takePrefix, withPrefix
@@ -340,7 +341,7 @@ class Router:
         """
         route = self._find(request.inbound)
         if route is None:
-            return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 Not Found\n")
+            return plainResponse(404)
         branch = route.branch
         if isinstance(branch, Response):
             return branch

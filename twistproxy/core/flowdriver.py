@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.core.states import RESPONSE_TRANSITIONS, Event, ResponseSide
 from twistproxy.core.variables import ENTERED, startCoroutine
 from twistproxy.errors import ProxyError, Sent, Side, Stage
@@ -138,8 +139,7 @@ class FlowDriver:
         self._cancelWaiting()
         try:
             if self.responseSide is _NOTHING:
-                plain = {"Content-Type": "text/plain; charset=utf-8"}
-                self.sendAtOnce(answer or Response(500, plain, b"500 Internal Server Error\n"))
+                self.sendAtOnce(answer or plainResponse(500))
             else:
                 self.cut()
         except Exception:
