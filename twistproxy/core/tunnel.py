@@ -32,7 +32,7 @@ class Tunnel(Timed):
 
     limitName = "tunnelIdle"
 
-    __slots__ = ("_down", "_downstream", "_exchange", "_idleTicks", "_open", "_up", "_upstream", "_wheel", "timed")
+    __slots__ = ("_directions", "_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel", "timed")
 
     def __init__(
         self, exchange: Exchange, downstream: TunnelEnd, upstream: TunnelEnd, wheel: IWheelLike | None, idleTicks: int
@@ -52,8 +52,7 @@ class Tunnel(Timed):
         self._idleTicks = idleTicks
         self.timed = wheel is not None and idleTicks != NEVER
         self._open = 2
-        self._up = _Direction(self, upstream.sink, exchange.record.requestBytes)
-        self._down = _Direction(self, downstream.sink, exchange.record.responseBytes)
+        self._directions: tuple[_Direction, _Direction] | None = None
 
     @property
     def wheel(self) -> IWheelLike | None:
@@ -66,13 +65,17 @@ class Tunnel(Timed):
         """
         Let the bytes flow.
         """
+        record = self._exchange.record
+        up = _Direction(self, self._upstream.sink, record.requestBytes)
+        down = _Direction(self, self._downstream.sink, record.responseBytes)
+        self._directions = up, down
         self._exchange.tunnelling(self)
         self.moved()
         downstream, upstream = self._downstream, self._upstream
         upstream.onLost = self.failed
-        self._connect(upstream, self._down, downstream)
+        self._connect(upstream, down, downstream)
         if self._open:
-            self._connect(downstream, self._up, upstream)
+            self._connect(downstream, up, upstream)
 
     def _connect(self, end: TunnelEnd, direction: _Direction, other: TunnelEnd) -> None:
         end.source.deliver(direction)
@@ -131,9 +134,10 @@ class Tunnel(Timed):
         """
         Enter what has passed so far into the exchange's record.  While the tunnel runs it is too busy for that.
         """
-        record = self._exchange.record
-        record.requestBytes = self._up.passed
-        record.responseBytes = self._down.passed
+        if self._directions is not None:
+            record, (up, down) = self._exchange.record, self._directions
+            record.requestBytes = up.passed
+            record.responseBytes = down.passed
 
     def _finish(self) -> None:
         self._open = 0
@@ -142,6 +146,7 @@ class Tunnel(Timed):
             if hasattr(end.transport, "divert"):
                 end.transport.divert(None)
         self.tally()
+        self._directions = None  # which hold the tunnel
         if self._wheel is not None:
             self._wheel.cancel(self)
 
