@@ -122,6 +122,32 @@ def test_coroutineForwards() -> None:
         assert client.response.body == b"GET /x"
 
 
+def test_coroutineGoesOn() -> None:
+    """B3.1: one that goes on when a proxy has the exchange is not waited for in the place of the proxy's director."""
+    network = MemoryNetwork()
+    directing: Deferred[None] = Deferred()
+    afterwards: Deferred[None] = Deferred()
+
+    async def direct(request: Any) -> None:
+        await directing
+        request.setTarget("http://origin.test")
+
+    inner = ReverseProxy(direct, reactor=network)
+
+    async def busy(exchange: Any) -> None:
+        inner.respond(exchange)
+        await afterwards
+
+    with MemoryProxy(network=network, responder=busy) as proxy:
+        proxy.addUpstream()
+        client = proxy.client()
+        client.request(target="/x")
+        directing.callback(None)
+        proxy.run()
+        assert client.response.body == b"GET /x"
+        afterwards.callback(None)
+
+
 @pytest.mark.parametrize("cleaning", [False, True])
 def test_coroutineAndClientLeaves(cleaning: bool, loggedErrors: Logged) -> None:
     """B7.1: it is cancelled when the client leaves; only what fails then is logged."""

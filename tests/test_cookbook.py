@@ -9,7 +9,6 @@ import io
 import json
 import re
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -22,8 +21,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.net.peers import until
+from tests.support.certificates import selfSigned as selfSignedCertificate
 from tests.support.peers import Client, Message, Origin
-from tests.support.programs import program
 from tests.support.webserver import WebServer
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -168,25 +167,7 @@ class Secure(BaseHTTPRequestHandler):
 @pytest.fixture
 def selfSigned(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """The address and the certificate of an origin that vouches for itself."""
-    certificate, key = tmp_path / "origin.pem", tmp_path / "origin.key"
-    subprocess.run(
-        [
-            *(
-                program("openssl"),
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ),
-            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = selfSignedCertificate(tmp_path, "localhost", "IP:127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with HTTPServer(("127.0.0.1", 0), Secure) as server:

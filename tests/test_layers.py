@@ -34,6 +34,7 @@ FLOORS: dict[int, set[str]] = {
         "events",
         "upstreams",
         "roundtrip",
+        "globalreactor",
     },
     # rules: pure functions
     1: {"rules"},

@@ -393,12 +393,12 @@ class TunnelEnd:
     @ivar sink: an L{IBodyConsumer<twistproxy.interfaces.IBodyConsumer>}; C{finish} closes its write side.
     @ivar close: called when both directions are done.
     @ivar abort: called to cut it off.
-    @ivar divert: where the connection can do that, called with who gets what it reads from now on, past the source, and
-        with C{None} when that is over.
+    @ivar transport: the connection's byte transport.  If it has a method C{divert}, as those of the hub do, bytes can
+        go past the source: L{SocketTransport.divert<twistproxy.net.transport.SocketTransport.divert>}.
     @ivar onLost: set by the tunnel; called with the error if this side breaks off after its source has finished.
     """
 
-    __slots__ = ("abort", "close", "divert", "onLost", "sink", "source")
+    __slots__ = ("abort", "close", "onLost", "sink", "source", "transport")
 
     def __init__(
         self,
@@ -406,11 +406,11 @@ class TunnelEnd:
         sink: Any,
         close: Callable[[], None],
         abort: Callable[[], None],
-        divert: Callable[[Any], None] | None = None,
+        transport: Any = None,
     ) -> None:
         self.source = source
         self.sink = sink
         self.close = close
         self.abort = abort
-        self.divert = divert
+        self.transport = transport
         self.onLost: Callable[[Exception], None] | None = None

@@ -245,10 +245,8 @@ class ProxySite(_site.ProxySite):
                 parsePOSTFormSubmission=parsePOSTFormSubmission,
                 reactor=network.reactor,
             )
-            whole = (timeouts or Timeouts()).exchange
-            ticks = None if whole is None else network.wheel.ticks(whole)
-            self._treeOptions = {"limits": limits, "wheel": network.wheel, "exchangeTicks": ticks}
-            responder = responderFor(site, **self._treeOptions)
+            self._treeLimits = limits
+            responder = responderFor(site, limits)
         elif isinstance(responder, Site):
             raise TypeError("ProxySite takes the place of a Site, and not one itself: give it site.resource")
         super().__init__(
@@ -282,7 +280,7 @@ class ProxySite(_site.ProxySite):
     @resource.setter
     def resource(self, root: Any) -> None:
         self.webSite.resource = root
-        self._replaceResponder(responderFor(self.webSite, **self._treeOptions))
+        self._replaceResponder(responderFor(self.webSite, self._treeLimits))
 
     def listen(self, endpoint: str) -> Deferred[IListeningPort]:
         """

@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine, Iterable, Mapping
 from copy import copy
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.hooks import DirectorLike, TransportLike
 from twistproxy.core.mount import mapBack, takePrefix, withPrefix
@@ -95,7 +96,7 @@ class Route:
 
     def __init__(
         self,
-        branch: TargetLike | Response | IResponder | DirectorLike,
+        branch: Any,
         host: str | None,
         prefix: str,
         methods: str | Iterable[str] | None,
@@ -179,7 +180,7 @@ class Router:
 
     def add(
         self,
-        branch: Any,
+        branch: TargetLike | Response | IResponder | DirectorLike,
         *,
         host: str | None = None,
         path: str = "",
@@ -210,7 +211,7 @@ class Router:
         @raise TypeError: if C{branch} is nothing of these.
         """
         if isTarget(branch):
-            branch = TargetDirector(branch, reactor=self._options.get("reactor"))
+            branch = TargetDirector(cast(TargetLike, branch), reactor=self._options.get("reactor"))
             self._ours.append(branch)
         if IResponder.providedBy(branch):
             hookOf(branch, IResponder, "respond")
@@ -281,7 +282,7 @@ class Router:
         found.reverse()
         return found
 
-    def respond(self, exchange: Exchange) -> None:
+    def respond(self, exchange: Exchange) -> Any:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
@@ -295,11 +296,12 @@ class Router:
         if route is not None and route.stripPrefix and not ours:
             ours = not self._enter(route, exchange)
         if route is None or ours:
-            self._proxyOf(self).respond(exchange)
+            responder: Any = self._proxyOf(self)
         elif IResponder.providedBy(route.branch):
-            route.branch.respond(exchange)
+            responder = route.branch
         else:
-            self._proxyOf(route.branch).respond(exchange)
+            responder = self._proxyOf(route.branch)
+        return responder.respond(exchange)
 
     def _enter(self, route: Route, exchange: Exchange) -> bool:
         """
@@ -340,7 +342,7 @@ class Router:
         """
         route = self._find(request.inbound)
         if route is None:
-            return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 Not Found\n")
+            return plainResponse(404)
         branch = route.branch
         if isinstance(branch, Response):
             return branch

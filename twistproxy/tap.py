@@ -7,7 +7,6 @@ Nothing here imports the reactor before the service is made, so that C{twist --r
 
 from __future__ import annotations
 
-import gc
 import re
 import signal
 import sys
@@ -34,8 +33,8 @@ from twistproxy.proxy import ReverseProxy
 from twistproxy.rules.forwarded import networks
 from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
-from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts
-from twistproxy.signals import catchSignals
+from twistproxy.service import BadEndpoint, CannotStart, ProxyService, ServiceParts, freezeWhatExists
+from twistproxy.signals import Termination, catchSignals
 from twistproxy.targets import isMade, targetOf
 from twistproxy.upstream.pool import PoolSettings
 
@@ -459,7 +458,7 @@ class CommandService(ProxyService):
     def __init__(self, reactor: Any, parts: ServiceParts) -> None:
         super().__init__(parts)
         self._reactor = reactor
-        self._terminated = False
+        self._terminate = Termination(reactor, lambda: self.cutNow(), self._log)
         _warnOfTLS(parts)
 
     def startService(self) -> None:
@@ -479,24 +478,10 @@ class CommandService(ProxyService):
         The reactor runs, and has installed its own signal handlers; ours drain first.
         """
         self._catchSignals()
-        # What exists now lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        freezeWhatExists()
 
     def _catchSignals(self) -> None:
         catchSignals(
             self._reactor,
             {signal.SIGTERM: self._terminate, signal.SIGINT: self._terminate, signal.SIGUSR1: self.reopenLogs},
         )
-
-    def _terminate(self) -> None:
-        """
-        The first signal drains, the second cuts (B10.2).
-        """
-        if not self._terminated:
-            self._terminated = True
-            # Reactor.stop() fires the shutdown trigger, which waits for stopService.
-            self._reactor.stop()
-        else:
-            self._log.info("cutting the exchanges that still run")
-            self.cutNow()

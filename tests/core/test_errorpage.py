@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tests.support.flow import request
-from twistproxy.core.errorpage import errorResponse
+from twistproxy.core.errorpage import errorResponse, plainResponse
 from twistproxy.errors import (
     ClientError,
     HookFailed,
@@ -20,6 +20,7 @@ from twistproxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from twistproxy.message import Response
 
 SECRET = "10.0.0.7:8081 refused the connection"
 
@@ -64,6 +65,20 @@ def test_problemWithoutID() -> None:
     inbound = request(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: application/json")
     response = errorResponse(ClientError("no", 400), inbound, b"")
     assert json.loads(response.body) == {"type": "about:blank", "title": "Bad Request", "status": 400}
+
+
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        (plainResponse(404), b"404 Not Found\n"),
+        (plainResponse(503, "the application is closed"), b"503 the application is closed\n"),
+    ],
+    ids=["of the status", "of its own"],
+)
+def test_plain(response: Response, text: bytes) -> None:
+    """What is answered without a failure is one line of text too."""
+    assert (response.status, response.body) == (int(text[:3]), text)
+    assert response.headers.items() == [(b"Content-Type", b"text/plain; charset=utf-8")]
 
 
 def test_allow() -> None:

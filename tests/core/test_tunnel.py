@@ -58,9 +58,11 @@ def test_bothWays() -> None:
     client.source.consumer.write(b"ping")
     origin.source.consumer.write(b"pong!")
     assert (origin.sink.told, client.sink.told) == ([b"ping"], [b"pong!"])
-    assert (exchange.record.requestBytes, exchange.record.responseBytes) == (4, 5)
+    assert exchange.explain()["bytes"] == {"request": 4, "response": 5}
     assert (exchange.record.status, exchange.record.tunnelled, exchange.stage()) == (101, True, Stage.TUNNEL)
+    client.source.consumer.write(b"!")
     exchange.clientLeft()
+    assert (exchange.record.requestBytes, exchange.record.responseBytes) == (5, 5)
 
 
 def test_backpressure() -> None:

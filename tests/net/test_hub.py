@@ -4,11 +4,8 @@ The promises of a hub: nobody starves, nobody hears of another's socket, and an 
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.net.peers import Ports, RawPeer, turn, until
+from tests.support.programs import python
 from twistproxy.net import hub as hubModule
 from twistproxy.net.hub import Hub, HubSocket
 from twistproxy.net.reactor import HubReactor
@@ -313,14 +311,7 @@ reactor.run()
 )
 def test_everyReactor(module: str, name: str) -> None:
     """A hub runs in every reactor that watches descriptors, and leaves it clean."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(module=module)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python("-c", SCRIPT.format(module=module))
     assert (done.stdout, done.stderr) == (f"{name} 3000000 []\n", "")
 
 
@@ -333,14 +324,7 @@ def test_uvloop() -> None:
         "install(asyncio.get_event_loop())\n",
         1,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python("-c", script)
     assert (done.stdout, done.stderr) == ("AsyncioSelectorReactor 3000000 []\n", "")
 
 

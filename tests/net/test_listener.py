@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from zope.interface.verify import verifyObject
 
 from tests.net.peers import HalfCloseable, Ports, RawPeer, Recorder, Recorders, turn, until
+from tests.support.programs import python
 from twistproxy.net.binding import TCPBinding
 from twistproxy.net.reactor import HubReactor
 
@@ -306,14 +305,7 @@ reactor.run()
 def test_outOfDescriptors() -> None:
     """B8.1: without descriptors clients are turned away one by one, nothing spins, one line is logged, and
     it recovers."""
-    done = subprocess.run(
-        [sys.executable, "-c", SHORTAGE],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python("-c", SHORTAGE)
     assert (done.stdout, done.stderr) == ("errors 1\nspins False\nerrors 1\nserved\n", "")
 
 

@@ -11,44 +11,24 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
 
 from tests.net.peers import until
 from tests.support.volume import Worker
 
 sync = pytest.importorskip("websockets.sync.client", reason="the package websockets is not installed")
 from websockets.exceptions import ConnectionClosedError, InvalidStatus  # noqa: E402 (behind the skip)
-from websockets.sync.server import Server, ServerConnection  # noqa: E402
-from websockets.sync.server import serve as serveWebSocket  # noqa: E402
+from websockets.sync.server import Server  # noqa: E402
+
+from tests.support.websocket import echoServer  # noqa: E402
 
 LARGE = hashlib.shake_128(b"websocket").digest(20_000_000)
-
-
-def echo(connection: ServerConnection) -> None:
-    """Send back whatever comes; close when told to, or fall silent."""
-    for message in connection:
-        if message == "close":
-            connection.close(1001, "as you like")
-        elif message == "die":
-            connection.socket.close()
-        else:
-            connection.send(message)
 
 
 @pytest.fixture
 def webSocketServer() -> Iterator[Server]:
     """A server that echoes, in threads."""
-
-    def refuse(connection: ServerConnection, request: Any) -> Any:
-        return connection.respond(403, "not you\n") if request.path == "/refused" else None
-
-    server = serveWebSocket(echo, "127.0.0.1", 0, max_size=None, process_request=refuse)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    # It waits for the end of its connections, which the proxy in this thread may still have to tell it.
-    pytest_twisted.blockon(Deferred.fromCoroutine(Worker(lambda _: server.shutdown()).done()))
-    thread.join()
+    with echoServer() as server:
+        yield server
 
 
 async def talk(served: Any, path: str, conversation: Callable[[Any], None]) -> None:

@@ -1,5 +1,5 @@
 """
-A certificate authority of our own, made with the openssl command.
+A certificate authority of our own, and certificates without one, made with the openssl command.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ import subprocess
 from pathlib import Path
 
 from tests.support.programs import program
+
+_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+_SELF_SIGNED = ("req", "-x509", *_NEW_KEY, "-days", "2")
 
 
 class Authority:
@@ -19,21 +22,9 @@ class Authority:
 
     def __init__(self, folder: Path, name: str = "story authority") -> None:
         self._folder = folder
-        self._openssl = program("openssl")
         self.file, self._key = folder / "ca.pem", folder / "ca.key"
-        self._run(
-            *(
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-            ),
-            *("-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"),
+        _openssl(
+            *(*_SELF_SIGNED, "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE"),
             # Python 3.13 insists on what RFC 5280 4.2.1 wants an authority's certificates to have
             *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
             *("-keyout", str(self._key), "-out", str(self.file)),
@@ -48,34 +39,31 @@ class Authority:
         extensions = self._folder / f"{name}.ext"
         identifiers = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
         extensions.write_text(f"subjectAltName={alternative}\n{identifiers}")
-        self._run(
-            *(
-                "req",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-subj",
-                f"/CN={name}",
-            ),
+        _openssl(
+            *("req", *_NEW_KEY, "-subj", f"/CN={name}"),
             *("-keyout", str(key), "-out", str(request)),
         )
-        self._run(
-            *(
-                "x509",
-                "-req",
-                "-in",
-                str(request),
-                "-CA",
-                str(self.file),
-                "-CAkey",
-                str(self._key),
-                "-CAcreateserial",
-            ),
+        _openssl(
+            *("x509", "-req", "-in", str(request)),
+            *("-CA", str(self.file), "-CAkey", str(self._key), "-CAcreateserial"),
             *("-days", "2", "-extfile", str(extensions), "-out", str(certificate)),
         )
         return certificate, key
 
-    def _run(self, *arguments: str) -> None:
-        subprocess.run([self._openssl, *arguments], check=True, capture_output=True, timeout=60)
+
+def selfSigned(folder: Path, name: str, alternative: str) -> tuple[Path, Path]:
+    """
+    @param name: of the files, and of who vouches for itself.
+    @param alternative: as for L{Authority.certificate}.
+    @return: a certificate that no authority has signed, and its key (PEM).
+    """
+    certificate, key = (folder / f"{name}.{end}" for end in ("pem", "key"))
+    _openssl(
+        *(*_SELF_SIGNED, "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}"),
+        *("-keyout", str(key), "-out", str(certificate)),
+    )
+    return certificate, key
+
+
+def _openssl(*arguments: str) -> None:
+    subprocess.run([program("openssl"), *arguments], check=True, capture_output=True, timeout=60)

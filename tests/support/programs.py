@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,25 @@ class Ended:
     status: int
     output: bytes
     errors: bytes
+
+
+def python(*arguments: str, folder: Path | None = None, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    """
+    Run a Python that finds what this one does, and wait for its end; meanwhile the reactor stands still.
+
+    @param arguments: its command line: C{-c} and a program, say.
+    @param folder: where it runs; here by default.
+    @param seconds: how long it may take.
+    """
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 async def run(*arguments: str, given: bytes = b"", descriptors: tuple[int, ...] = ()) -> Ended:

@@ -354,6 +354,7 @@ router = Router(transport, timeouts=Timeouts()).add(proxy, host="*.example.com")
 assert_type(router, Router)
 router.add(direct, method=["GET", "HEAD"]).add(Responder(), headers={"X-A": None}).add(Response(204), path="/alive")
 router.add(Chooser(), path="/b", stripPrefix=True, mapBack=False).add(Target("http", "origin.test", 80))
+router.add(7)  # type: ignore[arg-type]
 router.add(proxy, host=b"a.test")  # type: ignore[arg-type]
 router.add(proxy, path=b"/a")  # type: ignore[arg-type]
 Router(director=direct)  # type: ignore[call-arg]

@@ -5,15 +5,13 @@ C{asgicases.py}.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import twistproxy
+from tests.support.programs import python
 from twistproxy.targets import ASGITarget
 
 ROOT = Path(twistproxy.__file__).parent.parent
@@ -38,18 +36,10 @@ def test_noApplication() -> None:
 
 def test_cases() -> None:
     """All that C{asgicases.py} promises, under the asyncio reactor."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--reactor=asyncio", "-p", "no:cacheprovider", str(CASES)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=170,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    arguments = ["-m", "pytest", "-q", "--reactor=asyncio", "-p", "no:cacheprovider", str(CASES)]
+    done = python(*arguments, folder=ROOT, seconds=170)
     if done.returncode:
-        pytest.fail(done.stdout, pytrace=False)
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
     assert " passed" in done.stdout
 
 
@@ -88,13 +78,5 @@ reactor.run()
 
 def test_reactorStops(tmp_path: Path) -> None:
     """A reactor that stops tells the application, even if nobody has closed the target."""
-    done = subprocess.run(
-        [sys.executable, "-c", REACTOR_STOPS],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python("-c", REACTOR_STOPS, folder=tmp_path)
     assert (done.stdout, done.stderr) == ("lifespan.startup\nhello\nlifespan.shutdown\n", "")

@@ -22,6 +22,7 @@ from tests.net.peers import turn, until
 from tests.support import ondemand
 from tests.support.command import Command
 from tests.support.peers import Client
+from tests.support.programs import python
 from twistproxy import Router, Timeouts
 from twistproxy.targets import ProcessTarget, Supervision, targetOf
 from twistproxy.upstream.supervisor import State, Supervisor
@@ -373,20 +374,10 @@ reactor.run()
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_reactorStops(tmp_path: Path, stubborn: bool) -> None:
     """A reactor that stops leaves no program behind, even if nobody has closed the target."""
-    import subprocess
-
     arguments = ["stubborn"] if stubborn else []
     script = STOPPED.replace(
         "sys.argv[1:]", "sys.argv[1:], supervision=__import__('twistproxy').targets.Supervision(kill=0.2)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    done = python("-c", script, *PROGRAM, *arguments, folder=tmp_path)
     assert done.stderr == ""
     assert not runs(int(done.stdout))

@@ -5,6 +5,7 @@ What resources on the way to a proxy under a C{ProxySite} have to say to the cli
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from twisted.web.resource import Resource
 
 from tests.web.held import failed
 from tests.web.trees import Leaf
-from twistproxy import Response
-from twistproxy.testing import MemoryProxy
+from twistproxy import ProxyRequest, Response, ReverseProxy
+from twistproxy.events import ExchangeRecord
+from twistproxy.testing import MemoryNetwork, MemoryProxy
 from twistproxy.web.resource import ReverseProxyResource
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 class Saying(Resource):
@@ -88,3 +92,27 @@ def test_saysNonsense(path: str, loggedErrors: list[LogEvent]) -> None:
     response = ask(say, path, Response(200, None, b"fine"))
     assert (response.body, response.headers.getAll("X-Bad"), response.headers.getAll("X-Good")) == (b"fine", [], [b"c"])
     assert failed(loggedErrors) == 1
+
+
+def test_observersContext(loggedErrors: list[LogEvent]) -> None:
+    """What a director sets is there in a resource's observers, though it is the upstream that ends the exchange."""
+    network = MemoryNetwork()
+    seen: list[str] = []
+
+    def direct(request: ProxyRequest) -> None:
+        tenant.set(request.inbound.path.decode())
+        request.setTarget("http://origin.test")
+
+    def told(record: ExchangeRecord) -> None:
+        seen.append(tenant.get())
+        raise ValueError("a bug, which the next one is not to suffer from")
+
+    inner = ReverseProxy(direct, reactor=network)
+    resource = ReverseProxyResource(inner, network.clock.seconds, observers=[told, told])
+    with MemoryProxy(network=network, responder=resource) as proxy:
+        proxy.addUpstream()
+        client = proxy.client()
+        assert [client.request(target=path).status for path in ("/a", "/b")] == [200, 200]
+    assert seen == ["/a", "/a", "/b", "/b"]
+    assert failed(loggedErrors) == 4
+    assert tenant.get() == "nobody"

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.logger import LogEvent
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 from twisted.web.vhost import NameVirtualHost
 
 from tests.web.held import GET, Flood, Held, failed
@@ -277,10 +277,10 @@ def test_exchangeLimit() -> None:
         assert held.proxy.records[0].error.timeout == "exchange"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("path", ["here/x", "asked/x", "rendered"])
+@pytest.mark.parametrize("path", ["here/x", "asked/x", "rendered", "plain"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_exchangeLimitOfProxies(path: str, replaced: bool) -> None:
-    """B9: the site's limit holds for a proxy in its tree, however that is found, and below a new root as well."""
+    """B9: the site's limit holds for a proxy in its tree, however found, and for any resource; below a new root, too."""
 
     class Asked(Resource):
         def getChild(self, name: bytes, request: Any) -> Any:
@@ -292,6 +292,7 @@ def test_exchangeLimitOfProxies(path: str, replaced: bool) -> None:
         root.putChild(b"here", silent)
         root.putChild(b"asked", Asked())
         root.putChild(b"rendered", Leaf(silent.render))
+        root.putChild(b"plain", Leaf(lambda request: NOT_DONE_YET))
         if replaced:
             proxy.site.resource = root
         client = proxy.client()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,36 +24,20 @@ from twistproxy import ReverseProxyResource, StreamingRequest
 
 sync = pytest.importorskip("websockets.sync.client", reason="the package websockets is not installed")
 from websockets.exceptions import ConnectionClosedError, InvalidStatus  # noqa: E402 (behind the skip)
-from websockets.sync.server import Server, ServerConnection  # noqa: E402
-from websockets.sync.server import serve as serveWebSocket  # noqa: E402
+from websockets.sync.server import Server  # noqa: E402
+
+from tests.support.websocket import echoServer  # noqa: E402
 
 LARGE = hashlib.shake_128(b"websocket").digest(8_000_000)
 
 Talk = Callable[..., Any]
 
 
-def echo(connection: ServerConnection) -> None:
-    """Send back whatever comes; close when told to."""
-    for message in connection:
-        if message == "close":
-            connection.close(1001, "as you like")
-        else:
-            connection.send(message)
-
-
 @pytest.fixture
 def webSocketServer() -> Iterator[Server]:
     """A server that echoes, in threads."""
-
-    def refuse(connection: ServerConnection, request: Any) -> Any:
-        return connection.respond(403, "not you\n") if request.path == "/refused" else None
-
-    server = serveWebSocket(echo, "127.0.0.1", 0, max_size=None, process_request=refuse)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    pytest_twisted.blockon(Deferred.fromCoroutine(Worker(lambda _: server.shutdown()).done()))
-    thread.join()
+    with echoServer() as server:
+        yield server
 
 
 @pytest.fixture(params=[Request, StreamingRequest], ids=["stock", "streaming"])

@@ -42,12 +42,12 @@ class ExchangeContext:
 
     def __init__(
         self,
-        respond: Callable[[Exchange], None],
+        respond: Callable[[Exchange], Any],
         clock: Callable[[], float],
         observers: Sequence[Callable[[ExchangeRecord], None]] = (),
     ) -> None:
         """
-        @param respond: takes over an exchange.
+        @param respond: takes over an exchange, and may return what is to be waited for.
         @param clock: seconds, C{reactor.seconds}.
         @param observers: called with the record of each exchange that has settled.
         """
@@ -55,7 +55,6 @@ class ExchangeContext:
         self.clock = clock
         self.observers = tuple(observers)
         self.variables = copy_context()  # rather than what may be set wherever a first byte happens to be read
-
 
     def begin(self, downstream: Any, request: Request) -> Exchange:
         """
@@ -111,13 +110,16 @@ class Exchange(FlowDriver):
 
     # -- from and to its responder
 
-    def start(self) -> None:
+    def start(self, respond: Callable[[Exchange], Any] | None = None) -> None:
         """
         Give the exchange to its responder.
+
+        @param respond: takes it over instead.
         """
-        respond = self._context.respond
+        if respond is None:
+            respond = self._context.respond
         try:
-            given: Any = respond(self)
+            given = respond(self)
             if given is not None:
                 awaitResponder(self, respond, given)
         except Exception:

@@ -42,6 +42,8 @@ class Explanation(dict[str, Any]):
         @param exchange: an exchange, at any moment of its life.
         """
         request, record = exchange.request, exchange.record
+        if exchange._tunnel is not None:
+            exchange._tunnel.tally()
         went = _went(exchange)
         facts: dict[str, Any] = {
             "request": {

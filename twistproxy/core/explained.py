@@ -56,19 +56,19 @@ class Explained:
         """
         self.responder = responder
         self.always = always
-        self._respond: Callable[[Exchange], None] = hookOf(responder, IResponder, "respond")
+        self._respond: Callable[[Exchange], Any] = hookOf(responder, IResponder, "respond")
         self._trusted = tuple(
             network for given in trusted for network in (networks([given]) if isinstance(given, str) else [given])
         )
 
-    def respond(self, exchange: Exchange) -> None:
+    def respond(self, exchange: Exchange) -> Any:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
         asked = bool(self._trusted) and bool(exchange.request.kinds & _ASKED) and self._mayAsk(exchange.request)
         if asked or self.always:
-            interpose(exchange, lambda downstream: _Explaining(downstream, exchange, asked))
-        self._respond(exchange)
+            interpose(exchange, _Explaining, exchange, asked)
+        return self._respond(exchange)
 
     def _mayAsk(self, request: Request) -> bool:
         """

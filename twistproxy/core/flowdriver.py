@@ -14,14 +14,18 @@ come to its C{yield}.  Whatever it waits for is also what has to be cancelled wh
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistproxy.core.driven import Driven
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.core.states import RESPONSE_TRANSITIONS, Event, ResponseSide
-from twistproxy.core.variables import ENTERED, startCoroutine
+from twistproxy.core.variables import ENTERED
 from twistproxy.errors import ProxyError, Sent, Side, Stage
 from twistproxy.events import ExchangeRecord
 from twistproxy.message import OutboundRequest, Response
@@ -138,8 +142,7 @@ class FlowDriver:
         self._cancelWaiting()
         try:
             if self.responseSide is _NOTHING:
-                plain = {"Content-Type": "text/plain; charset=utf-8"}
-                self.sendAtOnce(answer or Response(500, plain, b"500 Internal Server Error\n"))
+                self.sendAtOnce(answer or plainResponse(500))
             else:
                 self.cut()
         except Exception:
@@ -193,6 +196,15 @@ class FlowDriver:
             if variables != site:
                 self.variables = variables
 
+    def _copyOfVariables(self) -> Context:
+        variables = self.variables
+        if variables is ENTERED:
+            return copy_context()
+        if variables is None:
+            variables = self.variables = self._context.variables.copy()
+        copy: Context = variables.copy()
+        return copy
+
     def wait(self, value: Any) -> Generator[None, Any, Any]:
         """
         Wait, in a flow, for what a hook returned: C{result = yield from exchange.wait(value)}.
@@ -200,9 +212,8 @@ class FlowDriver:
         @param value: a Deferred or a coroutine; anything else comes back at once.
         @raise Exception: whatever it fails with.
         """
-        if isinstance(value, Coroutine):
-            value = startCoroutine(value, self.within)
-        if not isinstance(value, Deferred):
+        isCoroutine = type(value) is CoroutineType or isinstance(value, Coroutine)
+        if not isCoroutine and not isinstance(value, Deferred):
             return value
         outcome: list[Any] = []
 
@@ -212,7 +223,11 @@ class FlowDriver:
                 self._waiting = None
                 self._resume(None, None)
 
-        value.addBoth(arrived)
+        if isCoroutine:
+            value = Driven(value, self.within, self._copyOfVariables(), arrived)
+            value.start()
+        else:
+            value.addBoth(arrived)
         if not outcome:
             self._waiting = value
             yield
@@ -253,7 +268,8 @@ class FlowDriver:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             # A hook may swallow the cancellation; nobody waits for its result any more.
-            waiting.addErrback(lambda _: None)
+            if isinstance(waiting, Deferred):
+                waiting.addErrback(lambda _: None)
             self._stop(waiting.cancel)
         if self.outbound is not None and self.outbound.carrier is not None:
             carrier, self.outbound.carrier = self.outbound.carrier, None

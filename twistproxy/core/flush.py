@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from twistproxy.core.relay import RelayedBody
 from twistproxy.interfaces import IBody, IBodyConsumer
 from twistproxy.message import Response
 
@@ -32,14 +33,12 @@ def mayCoalesce(response: Response) -> bool:
 
 
 @implementer(IBody, IBodyConsumer)
-class CoalescedBody:
+class CoalescedBody(RelayedBody):
     """
     A body whose small pieces are joined.
-
-    @ivar length: its length in bytes.
     """
 
-    __slots__ = ("_clock", "_consumer", "_held", "_heldBytes", "_interval", "_source", "_timer", "length")
+    __slots__ = ("_clock", "_held", "_heldBytes", "_interval", "_timer")
 
     def __init__(self, source: Any, interval: float, clock: IReactorTime) -> None:
         """
@@ -50,21 +49,11 @@ class CoalescedBody:
         self._source = source
         self._interval = interval
         self._clock = clock
-        self._consumer: Any = None
+        self._consumer = None
         self._held: list[bytes] = []
         self._heldBytes = 0
         self._timer: IDelayedCall | None = None
-        self.length: int | None = source.length
-
-    def deliver(self, consumer: Any) -> None:
-        self._consumer = consumer
-        self._source.deliver(self)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        self._consumer.registerProducer(self, True)
-
-    def unregisterProducer(self) -> None:
-        self._consumer.unregisterProducer()
+        self.length = source.length
 
     def write(self, data: bytes) -> None:
         self._held.append(data)
@@ -93,12 +82,6 @@ class CoalescedBody:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
-
-    def pauseProducing(self) -> None:
-        self._source.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._source.resumeProducing()
 
     def stopProducing(self) -> None:
         self._cancelTimer()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
+from typing import Any
 
 from twistproxy.core.exchange import Exchange
 
@@ -22,18 +23,14 @@ def contextOf(exchange: Exchange) -> Context:
     return context
 
 
-def handOver(exchange: Exchange, respond: Callable[[Exchange], None]) -> None:
+def handOver(exchange: Exchange, respond: Callable[[Exchange], Any]) -> None:
     """
     Give an exchange of which nothing was sent to somebody else.  A flow that waits for it is closed.  Its limit of time
     goes on, until a proxy puts one of its own in the place.
 
-    @param respond: takes the exchange over.
+    @param respond: takes the exchange over, and may return what is to be waited for.
     """
     flow, exchange._flow = exchange._flow, None
     if flow is not None:
         flow.close()
-    try:
-        respond(exchange)
-    except Exception:
-        exchange._log.failure("the responder failed on {exchange}", exchange=exchange)
-        exchange._lastResort()
+    exchange.start(respond)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from zope.interface import implementer
 
@@ -18,6 +18,8 @@ from twistproxy.message import Response
 
 if TYPE_CHECKING:
     from twistproxy.core.exchange import Exchange
+
+_Rest = TypeVarTuple("_Rest")
 
 
 @implementer(IDownstream)
@@ -58,10 +60,7 @@ class InterposedDownstream:
         """
         See L{IDownstream.sendHead<twistproxy.interfaces.IDownstream>}.
         """
-        lines = self.linesOf(response)
-        if lines is not response.lines:
-            response = _withLines(response, lines)
-        self.downstream.sendHead(response, length, content, end)
+        self.downstream.sendHead(_withLines(response, self.linesOf(response)), length, content, end)
 
     def write(self, data: bytes) -> None:
         """
@@ -105,20 +104,24 @@ class InterposedDownstream:
 
 def _withLines(response: Any, lines: list[bytes]) -> Any:
     """
-    @return: a copy of a response, which may be somebody's who will send it again, with other header lines.
+    @return: a response with these header lines: where they are others than its own a copy, as it may be somebody's who
+        will send it again.
     """
+    if lines is response.lines:
+        return response
     response = copy(response)
     response.lines = lines
     return response
 
 
-def interpose(exchange: Exchange, between: Callable[[Any], InterposedDownstream]) -> None:
+def interpose(exchange: Exchange, between: Callable[[Any, *_Rest], InterposedDownstream], *rest: *_Rest) -> None:
     """
     Put something between an exchange and its client, before anything is sent.
 
-    @param between: makes it of the L{IDownstream<twistproxy.interfaces.IDownstream>} that is there.
+    @param between: makes it of the L{IDownstream<twistproxy.interfaces.IDownstream>} that is there,
+    @param rest: and of these.
     """
-    exchange._downstream = between(exchange._downstream)
+    exchange._downstream = between(exchange._downstream, *rest)
 
 
 def beneath(downstream: Any) -> Any:

@@ -37,7 +37,7 @@ from twistproxy.core.draft import (
     identify,
     refuse,
 )
-from twistproxy.core.errorpage import errorResponse
+from twistproxy.core.errorpage import errorResponse, plainResponse
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.flowdriver import Flow
 from twistproxy.core.flush import CoalescedBody, mayCoalesce
@@ -60,7 +60,7 @@ from twistproxy.interfaces import (
     IResponseModifier,
     hookOf,
 )
-from twistproxy.message import OutboundRequest, Response, UpstreamResponse
+from twistproxy.message import OutboundRequest, UpstreamResponse
 from twistproxy.rules.framing import hasNoBody
 
 
@@ -308,7 +308,7 @@ class ProxyFlow:
             except Exception:
                 name = nameOf(self._handleError)
                 self._log.failure("the error handler {name} failed on {exchange}", name=name, exchange=exchange)
-                response = Response(500, {"Content-Type": "text/plain; charset=utf-8"}, b"500 Internal Server Error\n")
+                response = plainResponse(500)
         if response is None:
             response = errorResponse(error, exchange.request, record.requestID)
         draftResponse(response, self._wallClock())

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.body import BytesBody
+from twistproxy.core.relay import RelayedBody
 from twistproxy.core.responders import nameOf
 from twistproxy.core.states import Event
 from twistproxy.errors import ClientError, HookFailed, Sent, Stage
@@ -24,14 +25,12 @@ if TYPE_CHECKING:
 
 
 @implementer(IBody, IBodyConsumer)
-class RequestBody:
+class RequestBody(RelayedBody):
     """
     Stands between the wire that reads a body and the consumer that takes it.
-
-    @ivar length: its length in bytes, if known.
     """
 
-    __slots__ = ("_consumer", "_exchange", "_limit", "_source", "length")
+    __slots__ = ("_exchange", "_limit")
 
     def __init__(self, source: Any, exchange: Exchange, limit: int | None) -> None:
         """
@@ -42,22 +41,8 @@ class RequestBody:
         self._source = source
         self._exchange = exchange
         self._limit = limit
-        self._consumer: Any = None
-        self.length: int | None = source.length
-
-    def deliver(self, consumer: Any) -> None:
-        """
-        See L{IBody.deliver<twistproxy.interfaces.IBody>}.
-        """
-        self._consumer = consumer
-        self._source.deliver(self)
-
-    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        self._consumer.registerProducer(self, True)
-
-    def unregisterProducer(self) -> None:
-        if self._consumer is not None:
-            self._consumer.unregisterProducer()
+        self._consumer = None
+        self.length = source.length
 
     def write(self, data: bytes) -> None:
         consumer = self._consumer
@@ -84,12 +69,6 @@ class RequestBody:
             self._exchange.bodyMoved(Event.BODY_BROKE)
             consumer.fail(error)
 
-    def pauseProducing(self) -> None:
-        self._source.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._source.resumeProducing()
-
     def stopProducing(self) -> None:
         """
         Nobody wants the rest.
@@ -107,7 +86,7 @@ def directly(hook: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @implementer(IBody, IBodyConsumer)
-class FilteredBody:
+class FilteredBody(RelayedBody):
     """
     A body behind a filter; its length is not known any more.
 
@@ -117,7 +96,7 @@ class FilteredBody:
     @ivar length: C{None}.
     """
 
-    __slots__ = ("_consumer", "_filter", "_name", "_source", "_within", "length")
+    __slots__ = ("_filter", "_name", "_within")
 
     def __init__(self, source: Any, filterBody: Any, message: Any, within: Callable[..., Any] = directly) -> None:
         """
@@ -128,8 +107,8 @@ class FilteredBody:
         @raise TypeError: if what C{filterBody} returns takes no body.
         """
         self._source = BytesBody(source, message.trailers) if isinstance(source, bytes) else source
-        self._consumer: Any = None
-        self.length: int | None = None
+        self._consumer = None
+        self.length = None
         self._within = within
         self._name = f"body filter {nameOf(filterBody)}"
         self._filter = within(filterBody, self, message)
@@ -155,10 +134,6 @@ class FilteredBody:
         if self._consumer is not None:
             self._consumer.registerProducer(producer, streaming)
 
-    def unregisterProducer(self) -> None:
-        if self._consumer is not None:
-            self._consumer.unregisterProducer()
-
     def write(self, data: bytes) -> None:
         if self._consumer is not None:
             self._consumer.write(data)
@@ -176,12 +151,6 @@ class FilteredBody:
             consumer.fail(error)
 
     # -- from whoever takes it
-
-    def pauseProducing(self) -> None:
-        self._source.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._source.resumeProducing()
 
     def stopProducing(self) -> None:
         self._consumer = None

@@ -50,11 +50,14 @@ def awaitResponder(exchange: Exchange, respond: Callable[..., Any], given: Any) 
 
     @param given: what it has returned; anything but a Deferred or a coroutine is nothing to us.
     """
+    # a coroutine knows its own name, where C{respond} is only what stands before it
+    name = getattr(given, "__qualname__", None) or nameOf(respond)
     if isinstance(given, Coroutine):
         given = startCoroutine(given, exchange.within)
     if not isinstance(given, Deferred):
         return
-    waiting = not given.called
+    # what a proxy waits for, that has the exchange already, would not resume it if it were not known any more
+    waiting = not given.called and exchange._waiting is None
     if waiting:
         exchange._waiting = given  # to be cancelled when the client leaves
 
@@ -65,7 +68,6 @@ def awaitResponder(exchange: Exchange, respond: Callable[..., Any], given: Any) 
                 exchange._waiting = None
             else:
                 ours = False  # it is the exchange that ends it
-        name = nameOf(respond)
         if isinstance(result, Failure):
             if ours or not result.check(CancelledError):
                 text = "the responder {responder} failed on {exchange}"

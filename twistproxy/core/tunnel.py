@@ -32,7 +32,7 @@ class Tunnel(Timed):
 
     limitName = "tunnelIdle"
 
-    __slots__ = ("_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel", "timed")
+    __slots__ = ("_directions", "_downstream", "_exchange", "_idleTicks", "_open", "_upstream", "_wheel", "timed")
 
     def __init__(
         self, exchange: Exchange, downstream: TunnelEnd, upstream: TunnelEnd, wheel: IWheelLike | None, idleTicks: int
@@ -52,6 +52,7 @@ class Tunnel(Timed):
         self._idleTicks = idleTicks
         self.timed = wheel is not None and idleTicks != NEVER
         self._open = 2
+        self._directions: tuple[_Direction, _Direction] | None = None
 
     @property
     def wheel(self) -> IWheelLike | None:
@@ -64,19 +65,23 @@ class Tunnel(Timed):
         """
         Let the bytes flow.
         """
+        record = self._exchange.record
+        up = _Direction(self, self._upstream.sink, record.requestBytes)
+        down = _Direction(self, self._downstream.sink, record.responseBytes)
+        self._directions = up, down
         self._exchange.tunnelling(self)
         self.moved()
         downstream, upstream = self._downstream, self._upstream
         upstream.onLost = self.failed
-        self._connect(upstream, _Direction(self, downstream.sink, False))
+        self._connect(upstream, down, downstream)
         if self._open:
-            self._connect(downstream, _Direction(self, upstream.sink, True))
+            self._connect(downstream, up, upstream)
 
-    def _connect(self, end: TunnelEnd, direction: _Direction) -> None:
+    def _connect(self, end: TunnelEnd, direction: _Direction, other: TunnelEnd) -> None:
         end.source.deliver(direction)
         # What came before is through, so what comes now need not go by the connection any more.
-        if end.divert is not None and self._open:
-            end.divert(direction.write)
+        if self._open and hasattr(end.transport, "divert"):
+            end.transport.divert(direction, other.transport)
 
     def moved(self) -> None:
         """
@@ -125,12 +130,23 @@ class Tunnel(Timed):
             self._downstream.abort()
             self._upstream.abort()
 
+    def tally(self) -> None:
+        """
+        Enter what has passed so far into the exchange's record.  While the tunnel runs it is too busy for that.
+        """
+        if self._directions is not None:
+            record, (up, down) = self._exchange.record, self._directions
+            record.requestBytes = up.passed
+            record.responseBytes = down.passed
+
     def _finish(self) -> None:
         self._open = 0
         self._upstream.onLost = None
         for end in (self._downstream, self._upstream):
-            if end.divert is not None:
-                end.divert(None)
+            if hasattr(end.transport, "divert"):
+                end.transport.divert(None)
+        self.tally()
+        self._directions = None  # which hold the tunnel
         if self._wheel is not None:
             self._wheel.cancel(self)
 
@@ -139,17 +155,19 @@ class Tunnel(Timed):
 class _Direction:
     """
     One direction of a tunnel: counts, and keeps the tunnel awake.
+
+    @ivar passed: the bytes that have gone this way.
+    @ivar moved: to be called whenever some did, or C{None} if nobody waits for that.
     """
 
-    __slots__ = ("_record", "_sink", "_timed", "_tunnel", "_upwards", "_write")
+    __slots__ = ("_sink", "_tunnel", "_write", "moved", "passed")
 
-    def __init__(self, tunnel: Tunnel, sink: Any, upwards: bool) -> None:
+    def __init__(self, tunnel: Tunnel, sink: Any, passed: int) -> None:
         self._tunnel = tunnel
         self._sink = sink
         self._write = sink.write
-        self._upwards = upwards
-        self._timed = tunnel.timed
-        self._record = tunnel._exchange.record
+        self.moved = tunnel.moved if tunnel.timed else None
+        self.passed = passed
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._sink.registerProducer(producer, streaming)
@@ -158,12 +176,9 @@ class _Direction:
         self._sink.unregisterProducer()
 
     def write(self, data: bytes) -> None:
-        if self._upwards:
-            self._record.requestBytes += len(data)
-        else:
-            self._record.responseBytes += len(data)
-        if self._timed:
-            self._tunnel.moved()
+        self.passed += len(data)
+        if self.moved is not None:
+            self.moved()
         self._write(data)
 
     def finish(self, trailers: list[bytes]) -> None:

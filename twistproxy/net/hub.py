@@ -127,9 +127,9 @@ class Hub:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._epoll: Any = None
-        self._sockets: dict[int, HubSocket] = {}
-        # The same once more for the way of an event: with thousands of sockets a list touches a third of the memory.
-        self._byNumber: list[HubSocket | None] = []
+        # With thousands of sockets a list touches a third of the memory that a dictionary does.
+        self._sockets: list[HubSocket | None] = []
+        self._count = 0
         self._ready: deque[HubSocket] = deque()
         self._kick: Any = None
         self._running = False
@@ -147,7 +147,7 @@ class Hub:
         return hasattr(select, "epoll")
 
     def __repr__(self) -> str:
-        return f"<Hub of {len(self._sockets)} sockets, {len(self._ready)} queued>"
+        return f"<Hub of {self._count} sockets, {len(self._ready)} queued>"
 
     # -- for sockets -------------------------------------------------------------------------------
 
@@ -163,17 +163,17 @@ class Hub:
             self._epoll = select.epoll()
             self.reactor.addReader(self)
         self._epoll.register(fd, events)
+        self._count += 1
+        if fd >= len(self._sockets):
+            self._sockets.extend([None] * (fd + 64 - len(self._sockets)))
         self._sockets[fd] = client
-        if fd >= len(self._byNumber):
-            self._byNumber.extend([None] * (fd + 64 - len(self._byNumber)))
-        self._byNumber[fd] = client
 
     def replace(self, fd: int, client: HubSocket) -> None:
         """
         Give the events of a registered socket to somebody else (a connector to the transport which it
         made).  The kernel is not asked, so what is true already is no event.
         """
-        self._sockets[fd] = self._byNumber[fd] = client
+        self._sockets[fd] = client
 
     def modify(self, fd: int, events: int) -> None:
         """
@@ -191,8 +191,8 @@ class Hub:
         # Closing alone would do, unless a forked process shares the socket: then its events would come for
         # ever.
         self._epoll.unregister(fd)
-        del self._sockets[fd]
-        self._byNumber[fd] = None
+        self._sockets[fd] = None
+        self._count -= 1
         if self._passingOn:
             self._closeLater.append(sock)
         else:
@@ -226,7 +226,7 @@ class Hub:
         Leave the reactor and close the epoll, if no socket is left; while one is, this happens by itself
         when it goes.  A closed hub opens again for the next socket.
         """
-        if self._epoll is not None and not self._sockets:
+        if self._epoll is not None and self._count == 0:
             self.reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
@@ -238,7 +238,6 @@ class Hub:
         Pass on what has happened and work off the queue.
         """
         sockets = self._sockets
-        byNumber = self._byNumber
         ready = self._ready
         rounds = 0
         more = False
@@ -253,7 +252,7 @@ class Hub:
                     happened = self._epoll.poll(0, BATCH)
                     more = len(happened) == BATCH
                     for fd, events in happened:
-                        client = byNumber[fd]
+                        client = sockets[fd]
                         if client is not None:
                             try:
                                 client.socketEvent(events)
@@ -274,8 +273,6 @@ class Hub:
                         client.runAgain()
                     except BaseException:
                         self.clientFailed(client)
-                if held:
-                    self._sendHeld(held)
         finally:
             self._running = self._passingOn = self.gathering = False
             if held:
@@ -283,7 +280,7 @@ class Hub:
         if ready:
             if self._kick is None:
                 self._kick = self.reactor.callLater(0, self._kicked)
-        elif not sockets:
+        elif self._count == 0:
             self.close()
 
     def _sendHeld(self, held: list[HubSocket]) -> None:
@@ -300,7 +297,7 @@ class Hub:
 
         @param reason: why.
         """
-        for client in list(self._sockets.values()):
+        for client in [client for client in self._sockets if client is not None]:
             try:
                 client.hubLost(reason)
             except BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from twistproxy.deadlines import Timeouts
+from twistproxy.globalreactor import reactorOf
 from twistproxy.net.dialer import Dialer
 from twistproxy.net.reactor import networkReactor
 from twistproxy.net.tls import TLSSettings
@@ -41,9 +42,7 @@ class Network:
         """
         if isinstance(reactor, Network):
             return reactor
-        if reactor is None:
-            # As everywhere in Twisted: the global reactor is the default, and is looked for no earlier than this.
-            from twisted.internet import reactor
+        reactor = reactorOf(reactor)
         network: Network | None = getattr(reactor, _ATTRIBUTE, None)
         if network is None:
             network = cls(reactor)

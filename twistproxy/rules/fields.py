@@ -87,6 +87,12 @@ KNOWN.update(
 WHY.update({name: "as Forwarded, in disguise" for name in KNOWN if b"_" in name})
 _FORWARDING_NAMES = {name for name, (kind, _) in KNOWN.items() if kind == FORWARDING}
 
+#: What belongs to one connection and its framing, and is written anew on the next: nobody behind the wire says it.
+#: Content-Length is not among them, as it also tells how long a body is that is not sent (RFC 9110 8.6).
+OF_CONNECTION = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+
 #: Never remembered between messages, whatever the line: whose they are is nobody else's business.
 SECRET = frozenset(
     (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"x-auth-token")
@@ -106,8 +112,7 @@ UNSTRIPPABLE = frozenset((b"host", b"content-length", b"transfer-encoding", b"te
 NOT_IN_TRAILERS = frozenset(
     (
         # framing, and what belongs to the connection
-        b"transfer-encoding", b"content-length", b"connection", b"keep-alive", b"proxy-connection", b"te",
-        b"trailer", b"upgrade", b"http2-settings",
+        b"content-length", b"http2-settings", *OF_CONNECTION,
         # routing
         b"host", b"via", b"cdn-loop", b"x-request-id", *_FORWARDING_NAMES,
         # modifiers and conditions of the request

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.testing.streams import Fault, MemoryStream
+from twistproxy.upstream.inmemory import Socketless
 
 if TYPE_CHECKING:
     from twistproxy.testing.network import MemoryNetwork
@@ -32,7 +33,7 @@ _RESET = object()
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class MemoryTransport:
+class MemoryTransport(Socketless):
     """
     A connection: towards the proxy's protocol an
     L{ITCPTransport<twisted.internet.interfaces.ITCPTransport>}, towards the test what follows here.
@@ -206,18 +207,6 @@ class MemoryTransport:
 
     def getHost(self) -> Any:
         return IPv4Address("TCP", "192.0.2.2", 80)
-
-    def getTcpNoDelay(self) -> bool:
-        return True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def getTcpKeepAlive(self) -> bool:
-        return False
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        pass
 
     # -- what happens
 

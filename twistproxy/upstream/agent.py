@@ -33,6 +33,7 @@ from twistproxy.events import ExchangeRecord
 from twistproxy.headers import TOKEN, fieldLine, membersOf
 from twistproxy.interfaces import ICallbackTransport, ITransport
 from twistproxy.message import OutboundRequest, UpstreamResponse
+from twistproxy.rules.fields import OF_CONNECTION
 from twistproxy.rules.target import parseTarget
 from twistproxy.rules.validity import validHost
 from twistproxy.upstream.agentbodies import AgentResponse, ClientRequest
@@ -46,13 +47,8 @@ from twistproxy.upstreams import Target
 _isURI = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)([^#]*)(?:#.*)?").fullmatch
 _isVisible = re.compile(rb"[\x21-\x7e]+").fullmatch
 
-# Framing is computed from the body; the others belong to the connection, which is the pool's.
-_OURS = frozenset(
-    (
-        b"host", b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer",
-        b"transfer-encoding",
-    )
-)  # fmt: skip
+# Framing is computed from the body, and the connection is the pool's; Host stands apart.
+_OURS = OF_CONNECTION | {b"host", b"content-length"}
 
 
 def splitURI(uri: bytes) -> tuple[Target, bytes]:

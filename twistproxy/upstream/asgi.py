@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.errors import Stage, Unavailable
+from twistproxy.globalreactor import reactorOf
 from twistproxy.interfaces import IResponder
-from twistproxy.message import Response
 from twistproxy.upstream.asgicall import Call, scopeOf
-from twistproxy.upstream.inmemory import InMemoryEndpoint, reactorOf
+from twistproxy.upstream.inmemory import InMemoryEndpoint
 
 
 def checkReactor(reactor: Any) -> None:
@@ -80,11 +81,11 @@ class ASGIApplication:
         """
         request = exchange.request
         if request.fault is not None:
-            exchange.answer(_plain(request.fault.status, request.fault.reason))
+            exchange.answer(plainResponse(request.fault.status, request.fault.reason))
         elif self._closing is not None:
-            exchange.answer(_plain(503, "the application is closed"))
+            exchange.answer(plainResponse(503, "the application is closed"))
         elif request.upgrade is not None and b"websocket" in request.upgrade.lower():
-            exchange.answer(_plain(501, "no upgrade over ASGI targets"))
+            exchange.answer(plainResponse(501, "no upgrade over ASGI targets"))
         else:
             call = Call(self.application, scopeOf(request, self._rootPath, self.state), exchange, self._linger)
             self.calls.add(call)
@@ -243,7 +244,3 @@ class ASGIEndpoint(InMemoryEndpoint):
         closed: Deferred[None] = Deferred()
         self._closed.addCallback(lambda _: closed.callback(None))
         return closed
-
-
-def _plain(status: int, reason: str) -> Response:
-    return Response(status, {"Content-Type": "text/plain; charset=utf-8"}, f"{status} {reason}\n")

@@ -19,21 +19,18 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twistproxy.core.errorpage import plainResponse
 from twistproxy.errors import ClientLeft, ProxyError
 from twistproxy.headers import Headers, checkLines, fieldLine
 from twistproxy.interfaces import IBody, IBodyConsumer
 from twistproxy.message import Request, Response
+from twistproxy.rules.fields import OF_CONNECTION
 
 #: Of a request's body, what is read before the application asks for it, in bytes.
 AHEAD = 64 * 1024
 
 #: Extensions of the protocol that are understood.
 EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.trailers": {}, "http.response.early_hint": {}}
-
-# The connection's business, not an application's; Content-Length is read off.
-_CONNECTION = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-)
 
 
 class ClientDisconnected(OSError):
@@ -297,8 +294,7 @@ class Call:
         if self._body is not None:
             self._body.fail(error)
         else:
-            plain = {"Content-Type": "text/plain; charset=utf-8"}
-            self._head.callback(Response(500, plain, b"500 Internal Server Error\n"))
+            self._head.callback(plainResponse(500))
 
     # -- send
 
@@ -365,7 +361,7 @@ class Call:
                 if not value.isdigit():
                     raise Misuse(f"Content-Length is {value!r}")
                 length = int(value)
-            elif lower not in _CONNECTION:
+            elif lower not in OF_CONNECTION:
                 pairs.append((name, value))
         try:
             headers = Headers.of(pairs)

@@ -30,6 +30,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.globalreactor import reactorOf
+
 #: What one end may have written before its producer is paused, and when it is resumed, in bytes.
 HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
@@ -40,15 +42,6 @@ PIECE = 64 * 1024
 # Both ends are this machine; the ports say nothing, but a server wants to see some.
 _CLIENT = IPv4Address("TCP", "127.0.0.1", 0)
 _SERVER = IPv4Address("TCP", "127.0.0.1", 80)
-
-
-def reactorOf(reactor: Any) -> Any:
-    """
-    @return: C{reactor}, or the global one for C{None}; looked for no earlier than this, as everywhere in Twisted.
-    """
-    if reactor is None:
-        from twisted.internet import reactor
-    return reactor
 
 
 @implementer(IStreamClientEndpoint)
@@ -94,8 +87,26 @@ class InMemoryEndpoint:
         return succeed(client)
 
 
+class Socketless:
+    """
+    The part of L{ITCPTransport<twisted.internet.interfaces.ITCPTransport>} that is about a socket, where there is none.
+    """
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
+
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class InMemoryTransport:
+class InMemoryTransport(Socketless):
     """
     One end of a connection.
 
@@ -221,18 +232,6 @@ class InMemoryTransport:
 
     def getPeer(self) -> Any:
         return self._peerAddress
-
-    def getTcpNoDelay(self) -> bool:
-        return True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def getTcpKeepAlive(self) -> bool:
-        return False
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        pass
 
     # -- what happens in a turn of its own
 

@@ -25,8 +25,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.globalreactor import reactorOf
 from twistproxy.upstream.endpoint import EndpointTarget
-from twistproxy.upstream.inmemory import reactorOf
 from twistproxy.upstream.program import Program
 from twistproxy.upstream.supervisor import Supervision, Supervisor
 

@@ -12,8 +12,9 @@ import attrs
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from twistproxy.globalreactor import reactorOf
 from twistproxy.upstream.endpoint import EndpointTarget
-from twistproxy.upstream.inmemory import InMemoryEndpoint, reactorOf
+from twistproxy.upstream.inmemory import InMemoryEndpoint
 
 #: The largest request body by default, in bytes: a stock site holds it all before it asks for a resource.
 MAX_BODY = 64 * 1024 * 1024

@@ -22,7 +22,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
-from twistproxy.upstream.inmemory import reactorOf
+from twistproxy.globalreactor import reactorOf
 from twistproxy.upstream.resource import MAX_BODY, ResourceTarget
 
 

@@ -14,14 +14,10 @@ from zope.interface import implementer
 from twistproxy.headers import NOT_IN_VALUE, Headers
 from twistproxy.interfaces import IBody
 from twistproxy.message import Response
+from twistproxy.rules.fields import OF_CONNECTION
 
 #: Fields that are the wire's own business.
-FRAMING = frozenset(
-    (
-        b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-        b"upgrade",
-    )
-)  # fmt: skip
+FRAMING = OF_CONNECTION | {b"content-length"}
 
 
 class AnswerHead:

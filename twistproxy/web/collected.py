@@ -21,7 +21,7 @@ from twistproxy.message import REASONS, Response
 from twistproxy.rules.fields import EXPECT
 
 
-def _expectations(exchange: Exchange) -> list[bytes]:
+def expectations(exchange: Exchange) -> list[bytes]:
     """
     @return: the values of Expect.
     """
@@ -32,7 +32,7 @@ def welcome(exchange: Exchange) -> None:
     """
     Send the C{100 Continue} that a client may wait for.
     """
-    if any(value.lower() == b"100-continue" for value in _expectations(exchange)):
+    if any(value.lower() == b"100-continue" for value in expectations(exchange)):
         exchange.informationalReceived(Response(100, None, b"", REASONS[100]))
 
 
@@ -138,4 +138,4 @@ def streamedBody(channel: Any) -> tuple[Any, list[bytes]]:
     exchange = channel.exchange
     if type(exchange.request.body) is bytes:
         return None, []
-    return WelcomedBody(exchange.request.body, exchange, None), _expectations(exchange)
+    return WelcomedBody(exchange.request.body, exchange, None), expectations(exchange)

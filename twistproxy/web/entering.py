@@ -16,12 +16,13 @@ from twisted.logger import Logger
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.handover import handOver
 from twistproxy.core.interposed import InterposedDownstream, interpose
+from twistproxy.core.responders import nameOf
 from twistproxy.core.states import RequestSide
 from twistproxy.headers import NOT_IN_VALUE
 from twistproxy.limits import Limits
 from twistproxy.message import Response
-from twistproxy.rules.fields import EXPECT
 from twistproxy.web.answer import FRAMING
+from twistproxy.web.collected import expectations
 from twistproxy.web.inbound import inboundRequest
 from twistproxy.web.sitechannel import ExchangeChannel
 
@@ -78,8 +79,7 @@ def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits) -> None:
     was = exchange.request
     collected = channel.collected
     streamed = None if collected or type(was.body) is bytes else was.body
-    expect = [field[3] for field in was.fields if field[0] == EXPECT]
-    inbound = inboundRequest(request, limits, streamed, expect)
+    inbound = inboundRequest(request, limits, streamed, expectations(exchange))
     inbound.peer = was.peer
     inbound.trailers = was.trailers
     inbound.keepAlive = was.keepAlive
@@ -93,8 +93,9 @@ def enterFrom(channel: ExchangeChannel, resource: Any, limits: Limits) -> None:
     exchange.request = inbound
     prepath = list(request.prepath)
 
-    def give(exchange: Exchange) -> None:
-        interpose(exchange, lambda downstream: _OnTheWay(downstream, channel))
-        resource.enter(exchange, prepath)
+    def give(exchange: Exchange) -> Any:
+        interpose(exchange, _OnTheWay, channel)
+        return resource.enter(exchange, prepath)
 
+    give.__qualname__ = nameOf(resource.enter)
     handOver(exchange, give)

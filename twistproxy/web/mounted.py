@@ -20,10 +20,11 @@ class IExchangeResource(Interface):
     Marks a resource that takes exchanges.
     """
 
-    def enter(exchange: Any, prepath: Sequence[bytes]) -> None:
+    def enter(exchange: Any, prepath: Sequence[bytes]) -> Any:
         """
         Take over C{exchange}: it will be answered, or aborted, exactly once.  Returns at once.
 
         @type exchange: L{Exchange<twistproxy.core.exchange.Exchange>}
         @param prepath: the segments of the request's path that led here.
+        @return: as from L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """

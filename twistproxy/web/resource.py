@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from twistproxy.core.exchange import Exchange, ExchangeContext
-from twistproxy.core.interposed import InterposedDownstream
+from twistproxy.core.interposed import InterposedDownstream, interpose
 from twistproxy.core.mount import Mapping, joined, mapBack, takePrefix
 from twistproxy.errors import ClientError, Unavailable
 from twistproxy.events import ExchangeRecord
@@ -115,7 +115,7 @@ class ReverseProxyResource(Resource):
         exchange.start()
         return NOT_DONE_YET
 
-    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> None:
+    def enter(self, exchange: Exchange, prepath: Sequence[bytes]) -> Any:
         """
         See L{IExchangeResource.enter<twistproxy.web.mounted.IExchangeResource.enter>}.
         """
@@ -124,13 +124,12 @@ class ReverseProxyResource(Resource):
         prefix = self._stripPrefix(prepath, inbound) if prepath else b""
         if self._closed is not None:
             inbound.fault = inbound.fault or Unavailable("the resource is closed")
-        inner = exchange._downstream
         if not self._mapBack or joined(exchange, prefix):
-            exchange._downstream = _Entered(inner, self, exchange)
+            interpose(exchange, _Entered, self, exchange)
         else:
-            exchange._downstream = _EnteredMapping(inner, self, exchange, prefix, publicPath)
+            interpose(exchange, _EnteredMapping, self, exchange, prefix, publicPath)
         self.exchanges.add(exchange)
-        self._context.respond(exchange)
+        return self._context.respond(exchange)
 
     def _enteredEnded(self, exchange: Exchange) -> None:
         """
@@ -138,7 +137,7 @@ class ReverseProxyResource(Resource):
         """
         for observer in self._context.observers:
             try:
-                observer(exchange.record)
+                exchange.within(observer, exchange.record)
             except Exception:
                 self._log.failure("an observer failed on {exchange}", exchange=exchange)
         self._exchangeEnded(exchange)
@@ -198,9 +197,26 @@ def _linesOf(response: Response) -> list[bytes]:
     return response.lines
 
 
-class _Entered(InterposedDownstream):
+class _Telling:
     """
-    The server side of our own wire for a resource's responder: the resource is told of the end.
+    Tells a resource of the end of an exchange of our own wire.
+    """
+
+    __slots__ = ()
+
+    _exchange: Exchange
+    _resource: ReverseProxyResource
+
+    def ended(self) -> None:
+        """
+        See L{InterposedDownstream.ended}.
+        """
+        self._resource._enteredEnded(self._exchange)
+
+
+class _Entered(_Telling, InterposedDownstream):
+    """
+    The server side of our own wire for a resource's responder.
     """
 
     __slots__ = ("_exchange", "_resource")
@@ -210,14 +226,8 @@ class _Entered(InterposedDownstream):
         self._resource = resource
         self._exchange = exchange
 
-    def ended(self) -> None:
-        """
-        See L{InterposedDownstream.ended}.
-        """
-        self._resource._enteredEnded(self._exchange)
 
-
-class _EnteredMapping(Mapping):
+class _EnteredMapping(_Telling, Mapping):
     """
     The same, in one object, where the heads of responses are mapped, too.
     """
@@ -229,9 +239,3 @@ class _EnteredMapping(Mapping):
     ) -> None:
         super().__init__(downstream, exchange, prefix, publicPath)
         self._resource = resource
-
-    def ended(self) -> None:
-        """
-        See L{InterposedDownstream.ended}.
-        """
-        self._resource._enteredEnded(self._exchange)

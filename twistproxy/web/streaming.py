@@ -27,12 +27,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, parse_qs
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import getChildForRequest
 from twisted.web.server import Request, Site
 from twisted.web.util import DeferredResource
@@ -41,7 +40,7 @@ from twistproxy.errors import ClientError, MalformedMessage, Stage
 from twistproxy.limits import Limits
 from twistproxy.web.collecting import Collector
 from twistproxy.web.downstream import closeSoon
-from twistproxy.web.traversal import IHeadTraversal, IStreamingResource, leadsToHead, needsHeadOnly
+from twistproxy.web.traversal import IHeadTraversal, IStreamingResource, leadsToHead, needsHeadOnly, takeURI
 from twistproxy.wire.bodies import UNTIL_CLOSE, BodyReader
 from twistproxy.wire.h1head import parseTrailers
 
@@ -158,13 +157,8 @@ class StreamingRequest(Request):
         if type(site).getResourceFor is not Site.getResourceFor:
             return False
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
-        self.path, _, query = self.uri.partition(b"?")
-        self.args = parse_qs(query, 1)
-        if self.path[:1] != b"/":
-            return False
-        self.prepath = []
-        self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
-        return self._leadsToHead(site.resource)
+        takeURI(self)
+        return self.path[:1] == b"/" and self._leadsToHead(site.resource)
 
     def _leadsToHead(self, resource: Any) -> bool:
         """

@@ -11,9 +11,11 @@ known, the body is collected first, as ever; that is slower, and never wrong.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.web._auth.wrapper import UnauthorizedResource
 from twisted.web.guard import BasicCredentialFactory, DigestCredentialFactory, HTTPAuthSessionWrapper
+from twisted.web.http import parse_qs
 from twisted.web.resource import Resource
 from twisted.web.util import DeferredResource
 from twisted.web.vhost import NameVirtualHost
@@ -44,6 +46,26 @@ class IHeadTraversal(Interface):
         """
 
 
+def takeURI(request: Any) -> None:
+    """
+    Give a request what it has of its C{uri} when its resource is looked for, as C{HTTPChannel} and C{Request.process}
+    do.
+    """
+    request.path, _, query = request.uri.partition(b"?")
+    request.args = parse_qs(query, 1)
+    request.prepath = []
+    request.postpath = [unquote_to_bytes(segment) for segment in request.path[1:].split(b"/")]
+
+
+def atHost(hosts: Any, host: bytes) -> Any:
+    """
+    @param hosts: something that finds its children as a C{NameVirtualHost} does.
+    @param host: what a request says in C{Host}.
+    @return: the child, or C{None}.
+    """
+    return hosts.hosts.get(host.lower().split(b":", 1)[0], hosts.default)
+
+
 def leadsToHead(request: Any, resource: Any, prepath: list[bytes], postpath: list[bytes]) -> bool:
     """
     Look along a request's way.
@@ -72,8 +94,7 @@ def leadsToHead(request: Any, resource: Any, prepath: list[bytes], postpath: lis
             prepath.append(postpath.pop(0))
             resource = resource.children[name]
         elif type(resource).getChild is NameVirtualHost.getChild:
-            host = (request.getHeader(b"host") or b"").lower().split(b":", 1)[0]
-            resource = resource.hosts.get(host, resource.default)
+            resource = atHost(resource, request.getHeader(b"host") or b"")
         else:
             return False
     return needsHeadOnly(resource)
@@ -83,8 +104,7 @@ def needsHeadOnly(resource: Any) -> bool:
     """
     @return: whether a resource can be rendered when only the head is here.
     """
-    while (inner := avatarOf(resource)) is not None:
-        resource = inner
+    resource = behindWrappers(resource)
     kind = type(resource)
     return (
         IStreamingResource.providedBy(resource)
@@ -112,3 +132,13 @@ def avatarOf(resource: Any) -> Any:
     if kind.__module__ == HTTPAuthSessionWrapper.__module__ and kind.__name__ == "ResourceWrapper":
         return resource.resource
     return None
+
+
+def behindWrappers(resource: Any) -> Any:
+    """
+    @return: what stands behind all of those wrappers, of which there is one around each step below a guard; the
+        resource itself if it is none.
+    """
+    while (inner := avatarOf(resource)) is not None:
+        resource = inner
+    return resource

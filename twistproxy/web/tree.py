@@ -30,7 +30,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.guard import HTTPAuthSessionWrapper
-from twisted.web.http import parse_qs
 from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Request as SiteRequest
@@ -43,7 +42,6 @@ from twistproxy.core.draft import draftResponse, identify
 from twistproxy.core.errorpage import errorResponse
 from twistproxy.core.exchange import Exchange
 from twistproxy.core.settings import ProxySettings
-from twistproxy.deadlines import IWheelLike
 from twistproxy.errors import ClientError
 from twistproxy.interfaces import IResponder
 from twistproxy.limits import Limits
@@ -52,7 +50,7 @@ from twistproxy.web.collected import CollectedContent, streamedBody
 from twistproxy.web.entering import enterFrom
 from twistproxy.web.mounted import IExchangeResource
 from twistproxy.web.sitechannel import ExchangeChannel, asked
-from twistproxy.web.streaming import IStreamingResource
+from twistproxy.web.traversal import IStreamingResource, atHost, behindWrappers, takeURI
 
 _SETTINGS = ProxySettings()
 
@@ -141,25 +139,18 @@ class ResourceTree:
         site: TreeSite,
         *,
         limits: Limits | None = None,
-        wheel: IWheelLike | None = None,
-        exchangeTicks: int | None = None,
         wallClock: Callable[[], float] = time.time,
     ) -> None:
         """
         @param site: the site; its C{resource} is the root of the tree.
         @param limits: the bounds; C{collected} is the one on bodies.
-        @param wheel: measures the limit of time.
-        @param exchangeTicks: the limit on an exchange as a whole, C{None} for none: it is the only one on a resource
-            that does not answer.
         @param wallClock: seconds since the epoch.
         """
         self.site = site
         self._limits = limits or Limits()
-        self._wheel = wheel
-        self._exchangeTicks = exchangeTicks
         self._wallClock = wallClock
 
-    def respond(self, exchange: Exchange) -> None:
+    def respond(self, exchange: Exchange) -> Any:
         """
         See L{IResponder.respond<twistproxy.interfaces.IResponder>}.
         """
@@ -167,8 +158,7 @@ class ResourceTree:
         if request.fault is None and request.target[:1] == b"/":
             resource, prepath = self._walk(request)
             if resource is not None and IExchangeResource.providedBy(resource):
-                resource.enter(exchange, prepath)
-                return
+                return resource.enter(exchange, prepath)
         identify(request, _SETTINGS, exchange.record)
         if request.fault is None and request.method == b"CONNECT":
             request.fault = ClientError("CONNECT asks for a forward proxy, which this is not", 405)
@@ -177,10 +167,9 @@ class ResourceTree:
             response = errorResponse(request.fault, request, exchange.record.requestID)
             draftResponse(response, self._wallClock())
             exchange.answer(response)
-            return
-        if self._wheel is not None and self._exchangeTicks is not None:
-            exchange.limit(self._wheel, self._exchangeTicks)
+            return None
         self._begin(exchange)
+        return None
 
     def _walk(self, request: Request) -> tuple[Any, list[bytes]]:
         """
@@ -203,7 +192,7 @@ class ResourceTree:
                 step += 1
                 resource = child
             elif sort.getChild is NameVirtualHost.getChild:
-                resource = resource.hosts.get(request.host.lower().split(b":", 1)[0], resource.default)
+                resource = atHost(resource, request.host)
                 if resource is None:
                     return None, []
             else:
@@ -233,11 +222,8 @@ class ResourceTree:
             self._collect(channel)
             return
         request.method, request.uri, request.clientproto = asked(exchange)
-        request.path, _, query = request.uri.partition(b"?")
-        request.args = parse_qs(query, 1)
+        takeURI(request)
         request.site, request.content = self.site, BytesIO()
-        request.prepath = []
-        request.postpath = [unquote_to_bytes(segment) for segment in request.path[1:].split(b"/")]
         found = Found(request)
         try:
             resource = channel.within(self.site.getResourceFor, request)
@@ -270,8 +256,9 @@ class ResourceTree:
             # a request that does what it likes may not even look for its resource
             plain = getattr(type(request), "process", None) is SiteRequest.process
             renderNow = plain and type(channel.exchange.request.body) is not bytes
-        elif type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
-            renderNow = _guardsProxy(resource)
+        else:
+            # the wrapper around a proxy only wants to be told of the end
+            renderNow = IExchangeResource.providedBy(behindWrappers(resource))
         if renderNow:
             request.gotLength(0)
             channel.render()
@@ -311,26 +298,16 @@ def _wantsNoBody(resource: Any) -> bool:
     return sort is Resource or (sort.__module__, sort.__name__) in _SAYING_NO
 
 
-def _guardsProxy(resource: Any) -> bool:
+def responderFor(site: TreeSite, limits: Limits | None = None) -> Any:
     """
-    @param resource: something of C{twisted.web.guard}'s.
-    @return: whether it is the wrapper around a resource that takes exchanges.  The wrapper only wants to be told of the
-        end, and there is one around each step below a guard.
-    """
-    while type(resource).__module__ == HTTPAuthSessionWrapper.__module__:
-        resource = getattr(resource, "resource", None)
-    return resource is not None and IExchangeResource.providedBy(resource)
-
-
-def responderFor(site: TreeSite, **options: Any) -> Any:
-    """
-    @param options: as for L{ResourceTree}.
+    @param site: the site; its C{resource} is the root of the tree.
+    @param limits: the bounds.
     @return: what serves a tree.  One that is nothing but a proxy is entered without being walked.
     """
     root = site.resource
     if IExchangeResource.providedBy(root) and getattr(root, "isLeaf", False):
         return lambda exchange: root.enter(exchange, ())
-    return ResourceTree(site, **options)
+    return ResourceTree(site, limits=limits)
 
 
 def isTree(root: Any) -> bool:

@@ -243,6 +243,5 @@ class H1Client(RequestSender):
         @return: the upstream's side of a tunnel; called after a 101, once.
         """
         sink = TunnelSink(self.transport, self.setProducer)
-        divert = getattr(self.transport, "divert", None)
-        self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort, divert)
+        self._tunnel = end = TunnelEnd(self._body, sink, self._discard, self.abort, self.transport)
         return end

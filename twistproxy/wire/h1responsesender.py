@@ -117,5 +117,4 @@ class ResponseSender(ServerLife):
         self.transport.write(b"\r\n".join(lines))
         self._body = BodyReader(self.transport, UNTIL_CLOSE, held)
         sink = TunnelSink(self.transport, self.setProducer)
-        divert = getattr(self.transport, "divert", None)
-        return TunnelEnd(self._body, sink, self._close, self.transport.abortConnection, divert)
+        return TunnelEnd(self._body, sink, self._close, self.transport.abortConnection, self.transport)

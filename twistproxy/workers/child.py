@@ -12,7 +12,6 @@ of processes, as Ctrl-C in a terminal is.  The supervisor makes of them what it 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -24,7 +23,6 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
@@ -33,8 +31,8 @@ from twistproxy.deadlines import Timeouts
 from twistproxy.limits import Limits
 from twistproxy.net.network import Network
 from twistproxy.proxy import ReverseProxy
-from twistproxy.service import CannotStart, ProxyService, ServiceParts
-from twistproxy.signals import catchSignals
+from twistproxy.service import CannotStart, ProxyService, ServiceParts, freezeWhatExists
+from twistproxy.signals import catchSignals, stopReactor
 from twistproxy.workers.pipes import Receiver, Sender
 from twistproxy.workers.plan import FROM_SUPERVISOR, TO_SUPERVISOR, NoWorker, WorkerPlan
 from twistproxy.workers.protocol import LONGEST_TEXT
@@ -185,9 +183,7 @@ class Worker(Service):
             },
         )
         self._reactor.addReader(self._receiver)
-        # What exists now lives as long as the process: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        freezeWhatExists()
         self._sender.send("ready")
         self._count()
 
@@ -224,11 +220,7 @@ class Worker(Service):
         if not self._draining:
             self._draining = True
             self._sender.send("draining")
-            try:
-                # Reactor.stop() fires the shutdown trigger, which waits for stopService.
-                self._reactor.stop()
-            except ReactorNotRunning:
-                pass
+            stopReactor(self._reactor)
 
     def _last(self) -> None:
         if self._counting is not None:

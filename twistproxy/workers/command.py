@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ReactorNotRunning
 
 from twistproxy.net.reactor import HubReactor
 from twistproxy.service import CannotStart, ServiceParts, logStarted, logStopped
-from twistproxy.signals import catchSignals
+from twistproxy.signals import Termination, catchSignals, stopReactor
 from twistproxy.workers.supervisor import WorkerSupervisor
 
 
@@ -67,7 +66,7 @@ class CommandSupervisor(WorkerSupervisor):
         """
         self._parts = parts
         self._cannotStart = cannotStart
-        self._terminated = False
+        self._terminate = Termination(reactor, lambda: self.cutNow(), self._log)
         self._onTerminal = isTerminal()
         self.exitStatus = 0
         super().__init__(
@@ -120,17 +119,6 @@ class CommandSupervisor(WorkerSupervisor):
         if self._parts.access is not None:
             self._log.info("access log reopened")
 
-    def _terminate(self) -> None:
-        """
-        The first signal drains, the second cuts (B10.2).
-        """
-        if not self._terminated:
-            self._terminated = True
-            self._stopReactor()
-        else:
-            self._log.info("cutting the exchanges that still run")
-            self.cutNow()
-
     def _hangUp(self) -> None:
         """
         Restart; but if it has run in a terminal that was closed, end as any program there does.
@@ -151,14 +139,7 @@ class CommandSupervisor(WorkerSupervisor):
 
     def _hasGivenUp(self, _: str) -> None:
         self.exitStatus = 1
-        self._stopReactor()
-
-    def _stopReactor(self) -> None:
-        try:
-            # Reactor.stop() fires the shutdown trigger, which waits for stopService.
-            self._reactor.stop()
-        except ReactorNotRunning:
-            pass
+        stopReactor(self._reactor)
 
     def _exit(self) -> None:
         """

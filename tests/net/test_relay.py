@@ -1,0 +1,314 @@
+"""
+Small messages of a tunnel take a short way; nothing that happens on it may differ from the long one.
+
+Each test runs on both: with two transports of one hub, between which a relay stands, and with two of different hubs,
+between which none can.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistproxy.net.hub import Hub
+from twistproxy.net.relay import SMALL_READ, Relay
+from twistproxy.net.transport import SocketTransport
+
+
+class Turns(Clock):
+    """A reactor that takes its turn when the test says so."""
+
+    def addReader(self, reader: Any) -> None:
+        pass
+
+    def removeReader(self, reader: Any) -> None:
+        pass
+
+
+@implementer(IHalfCloseableProtocol)
+class Side(Protocol):
+    """One side of a tunnel: a transport, and the peer at the other end of its socket."""
+
+    transport: Any
+
+    def __init__(self, hub: Hub) -> None:
+        self.told: list[Any] = []
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.peer = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+        listener.close()
+        ours.setblocking(False)
+        self.peer.setblocking(False)
+        transport = SocketTransport(hub, ours, UNIXAddress(None), self)
+        hub.add(ours.fileno(), transport)
+        self.makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def readConnectionLost(self) -> None:
+        self.told.append("read")
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.told.append(reason.type)
+
+    def arrived(self) -> bytes:
+        """@return: what the peer has got by now; C{b"EOF"} behind it if that is all."""
+        got = b""
+        while True:
+            try:
+                data = self.peer.recv(1 << 20)
+            except BlockingIOError:
+                return got
+            if not data:
+                return got + b"EOF"
+            got += data
+
+
+class Direction:
+    """What a tunnel knows of one way through it."""
+
+    def __init__(self, other: Side) -> None:
+        self.passed = self.moves = 0
+        self.other = other
+        self.moved: Callable[[], None] | None = self.move
+
+    def move(self) -> None:
+        self.moves += 1
+
+    def write(self, data: bytes) -> None:
+        self.passed += len(data)
+        self.move()
+        self.other.transport.write(data)
+
+
+class Tunnel:
+    """Two sides whose bytes go past their protocols."""
+
+    def __init__(self, relayed: bool) -> None:
+        self.hubs = [Hub(Turns())] if relayed else [Hub(Turns()), Hub(Turns())]
+        self.left, self.right = Side(self.hubs[0]), Side(self.hubs[-1])
+        self.up, self.down = Direction(self.right), Direction(self.left)
+        self.left.transport.divert(self.up, self.right.transport)
+        self.right.transport.divert(self.down, self.left.transport)
+
+    def turn(self, times: int = 1) -> None:
+        for _ in range(times):
+            select.select([hub for hub in self.hubs if hub.fileno() >= 0], [], [], 0.05)
+            for hub in self.hubs:
+                hub.doRead()
+                for call in hub.reactor.getDelayedCalls():
+                    call.reset(0)
+                hub.reactor.advance(0)
+
+    def relays(self) -> list[Relay]:
+        """@return: the relays that are at work."""
+        return [each for hub in self.hubs for each in hub._sockets if isinstance(each, Relay)]
+
+
+@pytest.fixture(params=[True, False], ids=["short way", "long way"])
+def tunnel(request: Any) -> Iterator[Tunnel]:
+    """A tunnel."""
+    if not Hub.available():
+        pytest.skip("no epoll on this platform")
+    tunnel = Tunnel(request.param)
+    assert len(tunnel.relays()) == (2 if request.param else 0)
+    yield tunnel
+    for hub in tunnel.hubs:
+        hub.connectionLost(Failure(ConnectionError()))
+    for side in (tunnel.left, tunnel.right):
+        side.peer.close()
+
+
+def test_thereAndBack(tunnel: Tunnel) -> None:
+    """B6.1: messages go both ways, are counted, and keep the tunnel awake; the protocols see none of them."""
+    for number in range(3):
+        tunnel.left.peer.send(b"ping %d" % number)
+        tunnel.turn()
+        assert tunnel.right.arrived() == b"ping %d" % number
+        tunnel.right.peer.send(b"pong")
+        tunnel.turn()
+        assert tunnel.left.arrived() == b"pong"
+    assert (tunnel.up.passed, tunnel.down.passed) == (18, 12)
+    assert (tunnel.up.moves, tunnel.down.moves) == (3, 3)
+    assert tunnel.left.told == tunnel.right.told == []
+
+
+@pytest.mark.parametrize("size", [1, SMALL_READ - 1, SMALL_READ, SMALL_READ + 1, 5 * SMALL_READ, 200_000])
+def test_sizes(tunnel: Tunnel, size: int) -> None:
+    """Messages of all sizes come through whole, in order, with small ones before and behind."""
+    message = bytes(range(256)) * (size // 256 + 1)
+    for piece in (b"<", message[:size], b">"):
+        tunnel.left.peer.send(piece)
+    got = b""
+    for _ in range(50):
+        tunnel.turn()
+        got += tunnel.right.arrived()
+        if len(got) == size + 2:
+            break
+    assert got == b"<" + message[:size] + b">"
+    assert tunnel.up.passed == size + 2
+
+
+def test_order(tunnel: Tunnel) -> None:
+    """What was written to the other side before, in whatever way, goes out before what the tunnel brings."""
+    tunnel.right.transport.pauseProducing()
+    tunnel.right.transport.write(b"before ")
+    tunnel.left.peer.send(b"behind")
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b"before behind"
+
+
+def test_full(tunnel: Tunnel) -> None:
+    """B6.4: when one side does not read, small messages wait in order and are bounded by what pauses their sender."""
+    tunnel.right.transport.registerProducer(tunnel.left.transport, True)
+    sent = 0
+    message = b"%06d " * 100 % tuple(range(100))
+    for _ in range(20_000):
+        try:
+            sent += tunnel.left.peer.send(message)
+        except BlockingIOError:
+            break
+        if tunnel.left.transport._reading:
+            tunnel.turn()
+    assert not tunnel.left.transport._reading
+    assert tunnel.right.transport.unsentBytes <= 512 * 1024
+    got = b""
+    while len(got) < sent:
+        got += tunnel.right.arrived()
+        tunnel.turn()
+    assert got == (message * (sent // len(message) + 1))[:sent]
+    tunnel.right.transport.unregisterProducer()
+    tunnel.left.peer.send(b"again")
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b"again"
+
+
+def test_paused(tunnel: Tunnel) -> None:
+    """A side that is paused is not read; what came meanwhile follows when it is resumed."""
+    tunnel.left.transport.pauseProducing()
+    tunnel.left.peer.send(b"later")
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b""
+    tunnel.left.transport.resumeProducing()
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b"later"
+
+
+def test_endOfOneSide(tunnel: Tunnel) -> None:
+    """B6.3: the last message comes through, then its protocol hears of the end; the other way goes on."""
+    tunnel.left.peer.send(b"last")
+    tunnel.left.peer.shutdown(socket.SHUT_WR)
+    tunnel.turn(2)
+    assert (tunnel.right.arrived(), tunnel.left.told) == (b"last", ["read"])
+    tunnel.right.peer.send(b"still")
+    tunnel.turn()
+    assert tunnel.left.arrived() == b"still"
+
+
+def test_endBehindTheEvent(tunnel: Tunnel) -> None:
+    """The end of a side is noticed, too, when it comes between the event of a message and its being read."""
+    tunnel.left.peer.send(b"x")
+    tunnel.turn()
+    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
+    assert client is not None
+    tunnel.left.peer.shutdown(socket.SHUT_WR)
+    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    assert tunnel.left.told == ["read"]
+
+
+def test_reset(tunnel: Tunnel) -> None:
+    """A reset reaches the protocol of its side as a lost connection, and nothing that came before is sent twice."""
+    tunnel.left.peer.send(b"x")
+    tunnel.turn()
+    tunnel.left.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tunnel.left.peer.close()
+    tunnel.turn(2)
+    assert tunnel.left.told == [ConnectionLost]
+    assert tunnel.right.arrived() == b"x"
+
+
+def test_resetBehindTheEvent(tunnel: Tunnel) -> None:
+    """The same where it is the read that finds out."""
+    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
+    assert client is not None
+    tunnel.left.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tunnel.left.peer.close()
+    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    tunnel.turn(2)
+    assert tunnel.left.told == [ConnectionLost]
+
+
+def test_nothingThere(tunnel: Tunnel) -> None:
+    """An event behind which there is nothing any more does nothing."""
+    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
+    assert client is not None
+    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    assert (tunnel.left.told, tunnel.right.arrived(), tunnel.up.passed) == ([], b"", 0)
+
+
+def test_otherSideGone(tunnel: Tunnel) -> None:
+    """What comes for a side that is lost goes nowhere, and harms nobody."""
+    tunnel.right.transport.abortConnection()
+    tunnel.turn(2)
+    tunnel.left.peer.send(b"too late")
+    tunnel.turn(2)
+    assert tunnel.left.told == []
+    assert len(tunnel.right.told) == 1
+
+
+def test_over(tunnel: Tunnel) -> None:
+    """When the tunnel is over, bytes go to the protocols again."""
+    tunnel.left.transport.divert(None)
+    tunnel.right.transport.divert(None)
+    assert tunnel.relays() == []
+    tunnel.left.peer.send(b"plain")
+    tunnel.turn()
+    assert (tunnel.left.told, tunnel.right.arrived()) == ([b"plain"], b"")
+
+
+def test_overWhenLost(tunnel: Tunnel) -> None:
+    """A side that is closed already leaves its number alone: another socket may have it by now."""
+    number = tunnel.left.transport._fd
+    tunnel.left.transport.loseConnection()
+    tunnel.turn(2)
+    assert tunnel.left.told == [ConnectionDone]
+    tunnel.left.transport.divert(None)
+    assert tunnel.hubs[0]._sockets[number] is None
+
+
+def test_crash(tunnel: Tunnel, loggedErrors: list[Any]) -> None:
+    """What a tunnel raises costs its own connection, and no other."""
+
+    def crash() -> None:
+        raise RuntimeError("a bug")
+
+    tunnel.up.moved = tunnel.up.move = crash  # type: ignore[method-assign]
+    tunnel.left.peer.send(b"x")
+    tunnel.turn(2)
+    assert tunnel.left.told == [RuntimeError]
+    assert tunnel.right.told == []
+    assert [event["log_failure"].type for event in loggedErrors] == [RuntimeError]
+    loggedErrors.clear()
+
+
+def test_hubLost(tunnel: Tunnel) -> None:
+    """When the reactor stops, both sides are told."""
+    for hub in tunnel.hubs:
+        hub.connectionLost(Failure(ConnectionError()))
+    assert tunnel.left.told == tunnel.right.told == [ConnectionError]
