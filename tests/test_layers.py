@@ -57,6 +57,7 @@ FLOORS: dict[int, set[str]] = {
         "signals",
         "demo",
         "workers",
+        "options",
         "tap",
         "testing",
     },

@@ -30,8 +30,9 @@ from tests.support.command import Command
 from tests.support.peers import Client, Origin
 from twistproxy.deadlines import Timeouts
 from twistproxy.net.reactor import HubReactor
+from twistproxy.options import Options
 from twistproxy.service import ProxyService
-from twistproxy.tap import CommandService, Options, makeService, serviceParts
+from twistproxy.tap import CommandService, makeService, serviceParts
 from twistproxy.workers.command import CommandSupervisor
 
 __all__ = ["certificates"]

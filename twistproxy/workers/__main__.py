@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from twistproxy.tap import Options, serviceParts
+from twistproxy.options import Options
+from twistproxy.tap import serviceParts
 from twistproxy.workers.child import run
 
 if __name__ == "__main__":
