@@ -11,24 +11,14 @@ from typing import Any
 import pytest
 from twisted.internet.address import UNIXAddress
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from tests.support.hubs import Turns, arrived
 from twistproxy.net.hub import BATCH, Hub
 from twistproxy.net.output import HELD
 from twistproxy.net.transport import SocketTransport
 
 Reaction = Callable[[bytes], Any]
-
-
-class Turns(Clock):
-    """A reactor that takes its turn when the test says so."""
-
-    def addReader(self, reader: Any) -> None:
-        pass
-
-    def removeReader(self, reader: Any) -> None:
-        pass
 
 
 class End(Protocol):
@@ -57,16 +47,8 @@ class End(Protocol):
         self.lost.append(reason.type)
 
     def arrived(self) -> bytes:
-        """@return: what the other end has got by now; C{b"EOF"} behind it if that is all."""
-        got = b""
-        while True:
-            try:
-                data = self.other.recv(1 << 20)
-            except BlockingIOError:
-                return got
-            if not data:
-                return got + b"EOF"
-            got += data
+        """@return: what the peer has got by now; C{b"EOF"} behind it if that is all."""
+        return arrived(self.other)
 
 
 @pytest.fixture

@@ -18,23 +18,13 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.support.hubs import Turns, arrived
 from twistproxy.net.hub import Hub
 from twistproxy.net.relay import SMALL_READ, Relay
 from twistproxy.net.transport import SocketTransport
-
-
-class Turns(Clock):
-    """A reactor that takes its turn when the test says so."""
-
-    def addReader(self, reader: Any) -> None:
-        pass
-
-    def removeReader(self, reader: Any) -> None:
-        pass
 
 
 @implementer(IHalfCloseableProtocol)
@@ -69,15 +59,7 @@ class Side(Protocol):
 
     def arrived(self) -> bytes:
         """@return: what the peer has got by now; C{b"EOF"} behind it if that is all."""
-        got = b""
-        while True:
-            try:
-                data = self.peer.recv(1 << 20)
-            except BlockingIOError:
-                return got
-            if not data:
-                return got + b"EOF"
-            got += data
+        return arrived(self.peer)
 
 
 class Direction:
