@@ -208,7 +208,7 @@ class _Trial(_Watched):
         self._until = breaker.until
 
     def __del__(self) -> None:
-        # A transport is told of no outcome when the client has left: nobody holds the trial any longer, and that is all.
+        # A transport is told of no outcome when the client has left: nobody holds the trial any longer, that is all.
         if self._breaker.until == self._until:
             self._breaker.trialToldNothing()
 
