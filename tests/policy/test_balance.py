@@ -96,6 +96,13 @@ def test_randomOfTwoDrawsAll() -> None:
     assert {RandomOfTwo().pick(group, ANY).target.name for _ in range(400)} == {each.target.name for each in group}
 
 
+@pytest.mark.parametrize("make", BALANCERS.values(), ids=list(BALANCERS))
+def test_onlyCandidate(make: Callable[[], Any]) -> None:
+    """One that a balancer of one's own asks, of what it has left over, picks of one as well as of many."""
+    [only] = members(3)
+    assert make().pick([only], ANY) is only
+
+
 def test_elsewhere() -> None:
     """Who did not do is left out, whatever its base path is: it is the same server."""
     group = Cluster([parseTarget("http://a/x"), parseTarget("http://a/y"), parseTarget("http://b")]).members

@@ -96,7 +96,7 @@ class RandomOfTwo:
         second = int(self._random() * (number - 1))
         if second >= first:
             second += 1
-        one, other = candidates[first], candidates[second]
+        one, other = candidates[first], candidates[second % number]  # of a single one, that one
         return other if other.active < one.active else one
 
 
