@@ -67,6 +67,13 @@ def test_noSuchBalancer() -> None:
         ReverseProxy.to(TWO, reactor=MemoryReactorClock(), balance="fastest")
 
 
+@pytest.mark.parametrize("breaker", ["on", "off", 5])
+def test_noSuchBreaker(breaker: Any) -> None:
+    """What is no breaker is an error at once, and not one of every request."""
+    with pytest.raises(TypeError, match=f"{breaker!r} is no breaker"):
+        ReverseProxy.to(TWO, reactor=MemoryReactorClock(), breaker=breaker)
+
+
 @pytest.mark.parametrize("make", [ReverseProxy.to, lambda *a, **k: ReverseProxyResource.to(*a, **k).proxy])
 def test_to(make: Any) -> None:
     """One target is as it always was; several come with what a careful operator would want, unless told otherwise."""

@@ -49,9 +49,12 @@ def deliver(
     @param breaker: whether to leave upstreams alone that keep failing, or a L{BreakerSettings} with the thresholds.
     @return: the outermost of them; C{transport} itself if none was asked for.
     @raise ValueError: if there is no such balancer, or C{retries} is less than 0.
+    @raise TypeError: if one of them is nothing of these.
     """
     network = Network.of(reactor)
     if breaker:
+        if not isinstance(breaker, (bool, BreakerSettings)):
+            raise TypeError(f"{breaker!r} is no breaker; write True, False, or BreakerSettings(...)")
         settings = None if breaker is True else breaker
         transport = BreakerTransport(transport, settings, clock=network.reactor.seconds)
     if balance is not None:

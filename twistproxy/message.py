@@ -393,8 +393,8 @@ class TunnelEnd:
     @ivar sink: an L{IBodyConsumer<twistproxy.interfaces.IBodyConsumer>}; C{finish} closes its write side.
     @ivar close: called when both directions are done.
     @ivar abort: called to cut it off.
-    @ivar transport: the connection's byte transport.  If it has a method C{divert}, as those of the hub do, bytes can
-        go past the source: L{SocketTransport.divert<twistproxy.net.transport.SocketTransport.divert>}.
+    @ivar transport: the connection's byte transport.  If its class has a method C{divert}, as those of the hub do,
+        bytes can go past the source: L{SocketTransport.divert<twistproxy.net.transport.SocketTransport.divert>}.
     @ivar onLost: set by the tunnel; called with the error if this side breaks off after its source has finished.
     """
 

@@ -13,9 +13,10 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-from tests.support.flow import Bench, request, upstreamResponse
+from tests.support.flow import Bench, Body, Carrier, request, upstreamResponse
 from twistproxy.core.driven import Driven
 from twistproxy.directors import TargetDirector
+from twistproxy.message import Response
 
 target = TargetDirector("http://origin.test")
 
@@ -189,3 +190,28 @@ def test_twoHooks() -> None:
     exchange.within(wait.callback, None)
     assert exchange.settled
     assert bench.downstream.told[0][1] == 200
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("kind", ["own", "upstream"])
+def test_answersTooLate(kind: str, later: bool) -> None:
+    """B7.1: what a hook returns although it was cancelled is given up: its body is stopped, its connection closed."""
+    wait, more, body, connection = Deferred[None](), Deferred[None](), Body(), Carrier()
+
+    async def director(_: Any) -> Any:
+        try:
+            await wait
+        except CancelledError:
+            if later:
+                await more
+        if kind == "own":
+            return Response(200, {}, body)
+        response = upstreamResponse(200)
+        response.connection = connection
+        return response
+
+    bench = Bench(director=director)
+    bench.start(request()).clientLeft()
+    more.callback(None)
+    assert (body.told, connection.aborted) == ((["stop"], 0) if kind == "own" else ([], 1))
+    assert [record.status for record in bench.records] == [499]

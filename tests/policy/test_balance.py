@@ -4,6 +4,7 @@ Which member of a cluster gets a request.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Callable
 from itertools import cycle
@@ -93,6 +94,13 @@ def test_randomOfTwoDrawsAll() -> None:
     """Every member has its chance, also with the generator that it brings itself."""
     group = members(0, 0, 0, 0)
     assert {RandomOfTwo().pick(group, ANY).target.name for _ in range(400)} == {each.target.name for each in group}
+
+
+@pytest.mark.parametrize("make", BALANCERS.values(), ids=list(BALANCERS))
+def test_onlyCandidate(make: Callable[[], Any]) -> None:
+    """One that a balancer of one's own asks, of what it has left over, picks of one as well as of many."""
+    [only] = members(3)
+    assert make().pick([only], ANY) is only
 
 
 def test_elsewhere() -> None:
@@ -198,7 +206,20 @@ def test_failedOnes() -> None:
     assert [balanced.ask().upstream.name for _ in range(3)] == ["b.test:80", "a.test:80", "a.test:80"]
 
 
-@pytest.mark.parametrize("pick", [lambda candidates, outbound: None, lambda candidates, outbound: 1 // 0])
+def _cancelled(*arguments: Any) -> Any:
+    raise CancelledError
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda candidates, outbound: None,
+        lambda candidates, outbound: 1 // 0,
+        lambda candidates, outbound: candidates[0].target,
+        lambda candidates, outbound: outbound,
+        _cancelled,
+    ],
+)
 def test_badBalancer(pick: Any, loggedErrors: Any) -> None:
     """B7.4: a balancer that raises, or picks nothing, costs its exchange a 500, and nothing is sent."""
     balanced = Balanced(balancer=pick)
@@ -207,6 +228,18 @@ def test_badBalancer(pick: Any, loggedErrors: Any) -> None:
     assert (record.status, record.tries, record.error.side) == (500, 0, Side.INTERNAL)
     assert "balancer function" in record.error.reason
     assert balanced.below.begun == []
+    loggedErrors.clear()
+
+
+@pytest.mark.parametrize("bad", [lambda candidates, outbound: outbound, _cancelled])
+def test_badBalancerLater(bad: Any, loggedErrors: Any) -> None:
+    """B7.4: one that goes wrong in a further try, when no flow waits above it, costs its exchange a 500 as well."""
+    names = [f"http://{name}.test" for name in "abc"]
+    picks = iter([lambda candidates, outbound: candidates[0], bad])
+    options: Any = {"balance": lambda *arguments: next(picks)(*arguments), "retries": 1}
+    with MemoryProxy(TargetDirector(names, balanced=True), **options) as proxy:
+        assert proxy.client().request().status == 500  # type: ignore[union-attr]
+        assert proxy.exchanges == set()
     loggedErrors.clear()
 
 

@@ -170,6 +170,33 @@ def test_trialIsAbandoned() -> None:
     assert broken.state is State.CLOSED
 
 
+@pytest.mark.parametrize("retries", [0, 1])
+def test_clientsThatLeave(retries: int) -> None:
+    """B7.1: clients that leave while theirs are the trials do not keep anybody from noticing that upstreams are back."""
+    names = ["http://a.test", "http://b.test"]
+    settings = BreakerSettings(failures=1, pause=30.0)
+    options: Any = {"balance": "least-requests", "retries": retries, "breaker": settings}
+    with MemoryProxy(TargetDirector(names, balanced=True), **options) as proxy:
+        upstreams = [proxy.addUpstream(name, lambda message: None) for name in names]
+        for upstream in upstreams:
+            upstream.refusing = True
+        for _ in names:
+            proxy.client().request()
+        assert proxy.responder.transport.breakers.troubled == 2
+        for upstream in upstreams:
+            upstream.refusing = False
+        leaving = [proxy.client() for _ in range(4)]
+        for client in leaving:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [[response.status for response in client.responses] for client in leaving] == [[], [], [503], [503]]
+        for client in leaving:
+            client.connection.sendReset()
+        proxy.advance(0.1)
+        for upstream in upstreams:
+            upstream.answer = httpResponse(200)
+        assert proxy.client().request().status == 200  # type: ignore[union-attr]
+
+
 def test_interims() -> None:
     """Interim responses pass."""
     broken = Broken()

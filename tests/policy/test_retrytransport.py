@@ -5,6 +5,7 @@ The transport that tries again what came to nothing.
 from __future__ import annotations
 
 import gc
+from asyncio import CancelledError as AsyncioCancelledError
 from collections.abc import Callable
 from typing import Any
 
@@ -157,7 +158,21 @@ def test_plainPolicy() -> None:
     assert asked == [(1, RESET, None, False), (2, RESET, None, False)]
 
 
-@pytest.mark.parametrize("policy", [lambda attempt: 1 // 0, lambda attempt: -1, lambda attempt: "soon"])
+def _cancelled(*arguments: Any) -> Any:
+    raise AsyncioCancelledError
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda attempt: 1 // 0,
+        lambda attempt: -1,
+        lambda attempt: "soon",
+        lambda attempt: False,
+        lambda attempt: True,
+        _cancelled,
+    ],
+)
 def test_badPolicy(policy: Any, loggedErrors: Any) -> None:
     """B7.4: a policy that fails is logged, and the client gets what the try came to."""
     bench = Retried(RESET, 200, policy=policy)

@@ -9,18 +9,22 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.ssl import DefaultOpenSSLContextFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.net.peers import turn, until
 from tests.support.certificates import Authority
 from tests.support.nginx import Nginx
 from tests.support.peers import Client
 from tests.support.volume import BLOCK, Receiving, Worker, blocking, digestOf, sendBlocks
+from twistproxy import TargetDirector
 from twistproxy.deadlines import Timeouts
 from twistproxy.errors import Stage
 from twistproxy.net.tls import TLSSettings
@@ -200,6 +204,53 @@ async def test_tunnelOverTLS(serve: Any, authority: Authority, version: ssl.TLSV
     assert b"".join(received) == b"question"
     [record] = await served.settled()
     assert record.error is None
+    await served.calm()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tunnelOverTwistedsTLS(
+    serve: Any, network: Any, warmReactor: Any, authority: Authority, tmp_path: Path
+) -> None:
+    """B6.1: upgrades work over the TLS of Twisted's own endpoints, on either side: it is decrypted what passes."""
+    certificate, key = authority.certificate("twisted", "DNS:localhost")
+    (tmp_path / "ca.pem").write_bytes(authority.file.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    options = DefaultOpenSSLContextFactory(str(key), str(certificate))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        target = f"endpoint:tls:localhost:{listening.getsockname()[1]}:trustRoots={tmp_path}"
+        served = serve(TargetDirector(target, reactor=network))
+        port = network.reactor.listenTCP(
+            0, TLSMemoryBIOFactory(options, False, served.site), interface="127.0.0.1", backlog=5
+        )
+
+        def echo(_: Worker) -> None:
+            with context.wrap_socket(blocking(sock=listening.accept()[0]), server_side=True) as sock:
+                assert sock.recv(65536).endswith(b"\r\n\r\n")
+                sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+                with suppress(OSError):  # it says nothing of how such a tunnel ends
+                    while piece := sock.recv(65536):
+                        sock.sendall(piece)
+
+        def ask(_: Worker) -> None:
+            trusting = ssl.create_default_context(cafile=str(authority.file))
+            plain = blocking(port.getHost().port)
+            with trusting.wrap_socket(plain, server_hostname="localhost") as sock, sock.makefile("rb") as answer:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+                while answer.readline() != b"\r\n":
+                    pass
+                for size in (1, 100, 2048, 5000, 40_000):
+                    sock.sendall(DATA[:size])
+                    assert answer.read(size) == DATA[:size]
+
+        upstream, client = Worker(echo), Worker(ask)
+        try:
+            await client.done()
+            await upstream.done()
+        finally:
+            await port.stopListening()
+    [record] = await served.settled()
+    assert (record.requestBytes, record.responseBytes) == (47_149, 47_149)
     await served.calm()
 
 

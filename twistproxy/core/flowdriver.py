@@ -28,7 +28,7 @@ from twistproxy.core.states import RESPONSE_TRANSITIONS, Event, ResponseSide
 from twistproxy.core.variables import ENTERED
 from twistproxy.errors import ProxyError, Sent, Side, Stage
 from twistproxy.events import ExchangeRecord
-from twistproxy.message import OutboundRequest, Response
+from twistproxy.message import OutboundRequest, Response, UpstreamResponse
 
 #: What drives an exchange; it yields where it has to wait for something that resumes the exchange.
 Flow = Generator[None, Any, Any]
@@ -216,10 +216,13 @@ class FlowDriver:
         if not isCoroutine and not isinstance(value, Deferred):
             return value
         outcome: list[Any] = []
+        late = False
 
         def arrived(result: Any) -> None:
             outcome.append(result)
-            if self._waiting is value:
+            if late:
+                self._drop(result)
+            elif self._waiting is value:
                 self._waiting = None
                 self._resume(None, None)
 
@@ -230,11 +233,28 @@ class FlowDriver:
             value.addBoth(arrived)
         if not outcome:
             self._waiting = value
-            yield
+            try:
+                yield
+            except BaseException:
+                # It was cancelled, and may give something all the same: now, as it has just done, or later.
+                late = True
+                if outcome:
+                    self._drop(outcome[0])
+                raise
         result = outcome[0]
         if isinstance(result, Failure):
             result.raiseException()
         return result
+
+    def _drop(self, response: Any) -> None:
+        """
+        Give up what a hook has returned when nobody waited for it any more.
+        """
+        if isinstance(response, UpstreamResponse):
+            self._stop(response.abort)
+        elif isinstance(response, Response) and type(response.body) is not bytes:
+            body: Any = response.body
+            self._stop(lambda: body.stopProducing())
 
     def tunnelling(self, tunnel: Any) -> None:
         """

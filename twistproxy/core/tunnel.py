@@ -80,8 +80,8 @@ class Tunnel(Timed):
     def _connect(self, end: TunnelEnd, direction: _Direction, other: TunnelEnd) -> None:
         end.source.deliver(direction)
         # What came before is through, so what comes now need not go by the connection any more.
-        if self._open and hasattr(end.transport, "divert"):
-            end.transport.divert(direction, other.transport)
+        if self._open:
+            _divert(end, direction, other.transport)
 
     def moved(self) -> None:
         """
@@ -143,12 +143,22 @@ class Tunnel(Timed):
         self._open = 0
         self._upstream.onLost = None
         for end in (self._downstream, self._upstream):
-            if hasattr(end.transport, "divert"):
-                end.transport.divert(None)
+            _divert(end, None)
         self.tally()
         self._directions = None  # which hold the tunnel
         if self._wheel is not None:
             self._wheel.cancel(self)
+
+
+def _divert(end: TunnelEnd, direction: _Direction | None, peer: Any = None) -> None:
+    """
+    Let what C{end} sends go past its connection, if its byte transport can do that.
+    """
+    # Its class is asked: Twisted's TLS, as every wrapper of a protocol, has whatever the transport below it has, and
+    # the bytes of that one are not those of the tunnel.
+    divert = getattr(type(end.transport), "divert", None)
+    if divert is not None:
+        divert(end.transport, direction, peer)
 
 
 @implementer(IBodyConsumer)

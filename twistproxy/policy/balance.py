@@ -96,7 +96,7 @@ class RandomOfTwo:
         second = int(self._random() * (number - 1))
         if second >= first:
             second += 1
-        one, other = candidates[first], candidates[second]
+        one, other = candidates[first], candidates[second % number]  # of a single one, that one
         return other if other.active < one.active else one
 
 
@@ -115,6 +115,21 @@ def elsewhere(members: Iterable[Member], failed: Iterable[Target]) -> list[Membe
     """
     keys = {target.key for target in failed}
     return [member for member in members if member.target.key not in keys]
+
+
+def _checked(pick: Callable[..., Any]) -> Callable[..., Member]:
+    """
+    @param pick: picks a member, if it is right.
+    @return: the same, failing where it picks none.
+    """
+
+    def picked(candidates: Sequence[Member], outbound: OutboundRequest) -> Member:
+        member = pick(candidates, outbound)
+        if not isinstance(member, Member):
+            raise TypeError(f"it picked {member!r}, which is no Member")
+        return member
+
+    return picked
 
 
 class _Place:
@@ -152,7 +167,8 @@ class BalancingTransport(Layer):
         """
         super().__init__(transport)
         self.balancer: Any = RoundRobin() if balancer is None else balancer
-        self._pick = hookOf(self.balancer, IBalancer, "pick")
+        pick = hookOf(self.balancer, IBalancer, "pick")
+        self._pick = pick if type(self.balancer) in BALANCERS.values() else _checked(pick)
         self._counts = bool(getattr(self.balancer, "counts", True))
         self._breakers = self.breakers
 
@@ -165,7 +181,7 @@ class BalancingTransport(Layer):
             try:
                 member = self._choose(cluster, outbound)
                 target = member.target
-            except Exception as error:
+            except BaseException as error:  # asyncio's CancelledError, too: in a further try nobody else would notice
                 name = f"balancer {type(self.balancer).__qualname__}"
                 failure = HookFailed(name, f"{type(error).__name__}: {error}")
                 failure.__cause__ = error

@@ -9,8 +9,9 @@ The rule, L{Breaker}, knows no transport and no clock: it is told what happens a
                                     `------------the trial fails------------------'
 
 A closed breaker lets everything through, an open one nothing.  When the pause is over the next request is the trial: it
-goes through, and what becomes of it decides.  A trial may tell nothing, as its client leaves; so the next one may go
-when another pause has passed.  Each further opening in a row makes the pause longer.
+goes through, and what becomes of it decides.  A trial may tell nothing, as its client leaves: then the request after it
+is one, too.  Or it may take its time: then the next one may go when another pause has passed.  Each further opening in
+a row makes the pause longer.
 
 What has a breaker, and what happens where all of them are open, is in L{twistproxy.policy.breakertransport}.
 """

@@ -200,7 +200,17 @@ class _Trial(_Watched):
     Tells a breaker that is half open.
     """
 
-    __slots__ = ()
+    __slots__ = ("_until",)
+
+    def __init__(self, breaker: Breaker, breakers: Breakers, receiver: Any) -> None:
+        super().__init__(breaker, breakers, receiver)
+        # By which it knows later whether the trial that is under way is still this one.
+        self._until = breaker.until
+
+    def __del__(self) -> None:
+        # A transport is told of no outcome when the client has left: nobody holds the trial any longer, that is all.
+        if self._breaker.until == self._until:
+            self._breaker.trialToldNothing()
 
     def responseReceived(self, response: Response) -> None:
         """

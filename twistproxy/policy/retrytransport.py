@@ -83,9 +83,10 @@ class RetryTransport(Layer):
             return None
         try:
             pause: float | None = self._again(attempt)
-            if pause is not None and not 0 <= pause < NEVER:
+            # False would be a pause of 0 seconds, and no policy that returns it means that
+            if pause is not None and (isinstance(pause, bool) or not 0 <= pause < NEVER):
                 raise ValueError(f"a pause is a number of seconds, not {pause!r}")
-        except Exception:
+        except BaseException:  # asyncio's CancelledError, too: the exchange has to end
             self._log.failure("the retry policy {policy!r} failed", policy=self.policy)
             return None
         if pause is not None and attempt.delivered and not self.budget.grant(attempt.outbound.record.clock()):
