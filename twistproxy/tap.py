@@ -71,18 +71,7 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
     """
     @return: the parts of the service that the options ask for.
     """
-    try:
-        settings = ProxySettings(
-            trustedProxies=tuple(options["trusted"]),
-            via=None if options["via"] == "none" else options["via"],
-            rawQuery=bool(options["raw-query"]),
-            strictPaths=bool(options["strict-paths"]),
-            allowTrace=bool(options["allow-trace"]),
-            maxRequestBody=options["max-body"],
-            flushInterval=options["flush-interval"],
-        )
-    except ValueError as error:
-        exitWith(EX_USAGE, str(error))
+    settings = _settings(options)
     network = Network(reactor, hub=False) if options["stock-transports"] else Network.of(reactor)
     timeouts = attrs.evolve(Timeouts(), **options["limits"])
     limits = Limits()
@@ -129,6 +118,24 @@ def serviceParts(options: Options, reactor: Any) -> ServiceParts:
         demo=bool(options["demo"]),
         explain=bool(options["explain"]),
     )
+
+
+def _settings(options: Options) -> ProxySettings:
+    """
+    @return: the policies that the options ask for.
+    """
+    try:
+        return ProxySettings(
+            trustedProxies=tuple(options["trusted"]),
+            via=None if options["via"] == "none" else options["via"],
+            rawQuery=bool(options["raw-query"]),
+            strictPaths=bool(options["strict-paths"]),
+            allowTrace=bool(options["allow-trace"]),
+            maxRequestBody=options["max-body"],
+            flushInterval=options["flush-interval"],
+        )
+    except ValueError as error:
+        exitWith(EX_USAGE, str(error))
 
 
 def _noDirector(request: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from twistproxy.core.relay import RelayedBody
+from twistproxy.core.relayedbody import RelayedBody
 from twistproxy.interfaces import IBody, IBodyConsumer
 from twistproxy.message import Response
 

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IProducer
 from zope.interface import implementer
 
 from twistproxy.body import BytesBody
-from twistproxy.core.relay import RelayedBody
+from twistproxy.core.relayedbody import RelayedBody
 from twistproxy.core.responders import nameOf
 from twistproxy.core.states import Event
 from twistproxy.errors import ClientError, HookFailed, Sent, Stage

@@ -19,7 +19,7 @@ from twistproxy.errors import ProxyError, Side, Stage, Unavailable
 from twistproxy.interfaces import IRoundTripReceiver
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.policy.breaker import Breaker, BreakerSettings, State
-from twistproxy.policy.layer import Layer, Relay
+from twistproxy.policy.layer import Layer, PassingReceiver
 from twistproxy.upstreams import Member, Target
 
 #: Breakers that are remembered; a director that makes up targets as it goes must not fill the memory.
@@ -163,7 +163,7 @@ def _blames(error: ProxyError) -> bool:
 
 
 @implementer(IRoundTripReceiver)
-class _Watched(Relay):
+class _Watched(PassingReceiver):
     """
     Tells a closed breaker what becomes of a request.
     """

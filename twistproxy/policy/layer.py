@@ -77,7 +77,7 @@ class Layer:
             self.transport.cut()
 
 
-class Relay:
+class PassingReceiver:
     """
     The part that is the same in whatever stands between a transport and an L{IRoundTripReceiver
     <twistproxy.interfaces.IRoundTripReceiver>}.  Whoever derives from it has a slot for C{_receiver}, since it may have

@@ -20,7 +20,7 @@ from twistproxy.errors import ProxyError, Side, Stage, Unavailable
 from twistproxy.interfaces import IBody, ICarrier, IRetryPolicy, IRoundTripReceiver, hookOf
 from twistproxy.message import OutboundRequest, Response
 from twistproxy.policy.balance import elsewhere
-from twistproxy.policy.layer import Layer, Relay
+from twistproxy.policy.layer import Layer, PassingReceiver
 from twistproxy.policy.retry import MOST_RETRIES, Attempt, Retries, RetryBudget, RetryPolicyLike
 from twistproxy.upstreams import Cluster
 
@@ -111,7 +111,7 @@ class RetryTransport(Layer):
 
 
 @implementer(ICarrier, IRoundTripReceiver)
-class _Tries(Relay, Timed):
+class _Tries(PassingReceiver, Timed):
     """
     All tries of one request.
 
