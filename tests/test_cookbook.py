@@ -4,7 +4,6 @@ Every recipe of the cookbook is a file, and every file does what its recipe says
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import re
@@ -22,6 +21,7 @@ from twisted.internet.defer import Deferred
 
 from tests.net.peers import until
 from tests.support.certificates import selfSigned as selfSignedCertificate
+from tests.support.examples import moduleAt
 from tests.support.peers import Client, Message, Origin
 from tests.support.webserver import WebServer
 
@@ -31,11 +31,7 @@ RECIPES = DOCS / "examples" / "cookbook"
 
 def recipe(name: str) -> ModuleType:
     """@return: a recipe's file, as a module."""
-    spec = importlib.util.spec_from_file_location(f"cookbook_{name}", RECIPES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return moduleAt(RECIPES / f"{name}.py")
 
 
 class Kitchen:

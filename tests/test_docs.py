@@ -4,7 +4,6 @@ The docs show programs, and a program that is shown has to run.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import socket
 import subprocess
@@ -17,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.support.examples import moduleAt
 
 CHECKOUT = Path(__file__).parent.parent
 EXAMPLE = CHECKOUT / "docs" / "examples" / "director.py"
@@ -137,9 +138,5 @@ def test_linksLeadSomewhere(path: str) -> None:
 
 def test_statesAreDrawnFromTheTable() -> None:
     """The states in the guide are those of the code: run C{python docs/statetables.py} after a change."""
-    path = CHECKOUT / "docs" / "statetables.py"
-    spec = importlib.util.spec_from_file_location("statetables", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = moduleAt(CHECKOUT / "docs" / "statetables.py", "statetables")
     assert module.drawn() == module.OUTPUT.read_text()

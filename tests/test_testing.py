@@ -4,7 +4,6 @@ The public test tools: a whole proxy in memory, and faults at a chosen byte.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 import twistproxy.testing
+from tests.support.examples import moduleAt
 from twistproxy import Limits, PoolSettings, Response, ReverseProxy, Timeouts
 from twistproxy.interfaces import IDialer, ITransport
 from twistproxy.testing import (
@@ -93,11 +93,7 @@ def test_interfaces() -> None:
 
 def example() -> Any:
     """@return: the program in the guide, as a module."""
-    spec = importlib.util.spec_from_file_location("testingexample", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return moduleAt(EXAMPLE, "testingexample")
 
 
 @pytest.mark.parametrize("name", [name for name in vars(example()) if name.startswith("test_")])

@@ -141,6 +141,19 @@ def answer(exchange: Any) -> None:
     exchange.answer(Response(200, body=b"late"))
 
 
+def play(proxy: MemoryProxy, responder: Waiting, later: bool) -> Any:
+    """@return: the client of one request, whose responder goes on before or behind what it waits for."""
+    if not later:
+        responder.gate.callback(None)
+    client = proxy.client()
+    client.request(target=PATH)
+    if later:
+        assert client.responses == []
+        responder.gate.callback(None)
+        proxy.run()
+    return client
+
+
 @wrapped
 def test_answers(wrap: Callable[[Any], Any]) -> None:
     """B3.1: the client gets what the responder answers in the end, and the connection goes on."""
@@ -163,15 +176,8 @@ def test_answers(wrap: Callable[[Any], Any]) -> None:
 def test_endsWithoutAnswer(wrap: Callable[[Any], Any], later: bool, loggedErrors: list[Any]) -> None:
     """B7.4: one that ends without an answer is noticed, and the client gets a 500."""
     responder = Waiting(forget)
-    if not later:
-        responder.gate.callback(None)
     with MemoryProxy(responder=wrap(responder)) as proxy:
-        client = proxy.client()
-        client.request(target=PATH)
-        if later:
-            assert client.responses == []
-            responder.gate.callback(None)
-            proxy.run()
+        client = play(proxy, responder, later)
         assert client.response.status == 500
         assert [record.status for record in proxy.records] == [500]
     assert "has not answered it" in said(loggedErrors)
@@ -182,15 +188,8 @@ def test_endsWithoutAnswer(wrap: Callable[[Any], Any], later: bool, loggedErrors
 def test_fails(wrap: Callable[[Any], Any], later: bool, loggedErrors: list[Any]) -> None:
     """B7.4: one that fails is told of in the log, once, and the client gets a 500."""
     responder = Waiting(fail)
-    if not later:
-        responder.gate.callback(None)
     with MemoryProxy(responder=wrap(responder)) as proxy:
-        client = proxy.client()
-        client.request(target=PATH)
-        if later:
-            assert client.responses == []
-            responder.gate.callback(None)
-            proxy.run()
+        client = play(proxy, responder, later)
         assert client.response.status == 500
     assert said(loggedErrors).count("ValueError: a bug") == 1
 

@@ -4,12 +4,12 @@ The examples of the page on policies, each of which does what the page says.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.support.examples import moduleAt
 from twistproxy.testing import MemoryNetwork, MemoryProxy, httpResponse
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -18,11 +18,7 @@ EXAMPLES = DOCS / "examples" / "policies"
 
 def example(name: str) -> ModuleType:
     """@return: an example's file, as a module."""
-    spec = importlib.util.spec_from_file_location(f"policies_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return moduleAt(EXAMPLES / f"{name}.py")
 
 
 def served(name: str) -> MemoryProxy:
