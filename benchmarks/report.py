@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.candidates import Candidate
-from benchmarks.series import Result, Series, compareCost
+from benchmarks.series import Ratio, Result, Series, compareCost
 from benchmarks.works import UNITS
 
 # Above this share the machine was too busy for others to call a run quiet.
@@ -24,8 +24,12 @@ Written by `make bench`. What is measured, and how, is in [README.md](README.md)
 
 _LEGEND = (
     "Less CPU is better. *Spread* is how far the slices of one candidate lie apart (their middle half).",
-    "*CPU / name* is the cost beside that of the candidate of this name in the same run; it says `?` where the",
-    "spread is larger than the difference, where there were errors, and where there were too few slices to tell.",
+    "*CPU / name* is the cost beside that of the candidate of this name: the two are divided round by round, as",
+    "the slices of a round lie next to each other in time, and the median of these quotients counts. It need not",
+    "be the quotient of the two costs in the table. *95 %* says between which figures this ratio lies with that",
+    "confidence; with fewer than six rounds these are the smallest and the largest quotient, and the confidence",
+    "is lower (94 % with five, 75 % with three). `?` stands where 1 lies between them, so that not even the",
+    "direction is known, where there were errors, and where slices were too few or missing.",
     "*RSS* is the memory held after the last slice, *peak* the most that was held during one, in the median.",
 )
 
@@ -57,12 +61,12 @@ def table(result: Result) -> str:
     work = result.work
     cost, rate = UNITS[work.unit]
     what = "bytes" if work.unit == "connection" else "CPU"
-    names = ["candidate", cost, "spread", f"{what} / {result.base}", rate]
+    names = ["candidate", cost, "spread", f"{what} / {result.base}", "95 %", rate]
     rows = [[*names, "p50 ms", "p99 ms", "RSS MB", "peak MB", "errors"]]
     notes = []
     for series in result.series:
         if series.failure is not None or not series.samples:
-            rows.append([series.name, *["-"] * 9])
+            rows.append([series.name, *["-"] * 10])
             notes.append(f"{series.name}: {series.failure or 'no slice was measured'}")
             continue
         ratio = compareCost(series, result.baseSeries)
@@ -74,6 +78,7 @@ def table(result: Result) -> str:
                 f"{series.cost:.1f}",
                 f"{series.spread:.1f}",
                 "?" if ratio.value is None else f"{ratio.value:.2f}",
+                _interval(ratio),
                 f"{series.rate:.0f}",
                 _milliseconds(series.p50),
                 _milliseconds(series.p99),
@@ -152,17 +157,27 @@ def asJSON(
 
 def _seriesAsDict(series: Series, result: Result) -> dict[str, object]:
     ratio = compareCost(series, result.baseSeries)
+    low, high = ratio.interval or (None, None)
     return {
         **dataclasses.asdict(series),
         "cost": series.cost if series.samples else None,
         "spread": series.spread if series.samples else None,
         "ratio": ratio.value,
+        "ratioLow": low,
+        "ratioHigh": high,
         "noRatioBecause": ratio.reason or None,
     }
 
 
 def _milliseconds(figure: float | None) -> str:
     return "-" if figure is None else f"{figure:.2f}"
+
+
+def _interval(ratio: Ratio) -> str:
+    if ratio.interval is None:
+        return "-"
+    low, high = ratio.interval
+    return f"{low:.2f}-{high:.2f}"
 
 
 def _align(rows: Sequence[Sequence[str]]) -> str:

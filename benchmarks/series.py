@@ -1,16 +1,19 @@
 """
 The figures of one candidate at one work, and what may be concluded from them.
 
-All figures are medians over slices. A ratio is a claim, so it is refused when the measurement does not
-carry it: when a candidate made errors, when there are hardly any slices, and when the slices of one candidate
-lie further apart than the two candidates do.
+All figures are medians over slices. The slices of one round lie next to each other in time, so a ratio is taken
+round by round: what changes slowly on the machine is in both costs and leaves their quotient alone. A ratio is a
+claim, so it is refused when the measurement does not carry it: when a candidate made errors, when there are hardly
+any slices or some without a counterpart, and when the quotients do not even tell which of the two costs more.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from random import Random
 
 from benchmarks.candidates import BASE
@@ -21,6 +24,8 @@ from benchmarks.works import Work
 ENOUGH_FOR_QUARTILES = 4
 # Two slices can lie close together by chance.
 ENOUGH_FOR_RATIO = 3
+# How sure it is that an interval holds the true median, if there are figures enough.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Series:
     All slices of one candidate at one work.
 
     @ivar name: the candidate's.
-    @ivar samples: one for each slice, in time's order.
+    @ivar samples: one for each round, in time's order.
     @ivar resident: bytes of memory held after the last slice.
     @ivar failure: why there are no figures, or C{None}.
     """
@@ -140,17 +145,55 @@ class Ratio:
     """
     How one cost relates to another.
 
-    @ivar value: the quotient, or C{None} if the measurement does not carry one.
+    @ivar value: the median of the quotients of all rounds, or C{None} if the measurement does not carry one.
     @ivar reason: why not.
+    @ivar interval: between which two figures the value lies, see L{medianInterval}; C{None} if nothing was divided.
     """
 
     value: float | None
     reason: str = ""
+    interval: tuple[float, float] | None = None
+
+
+def countLeftOut(count: int) -> int:
+    """
+    Count the figures that a confidence interval of the median leaves out at each end.
+
+    A figure lies below the true median with probability 1/2, whatever the distribution is, so how many of them do is
+    binomial. The interval misses the median where no more lie below it than were left out, or no more above: the sign
+    test turned around (W. J. Conover, Practical Nonparametric Statistics, 3rd edition, section 3.2).
+
+    @param count: the number of figures.
+    @return: the most that keeps L{CONFIDENCE}; 0 also where nothing does, which is so for fewer than six figures.
+    """
+    tails = accumulate(math.comb(count, below) for below in range(count))
+    return max(0, sum(2 * tail / 2**count <= 1 - CONFIDENCE for tail in tails) - 1)
+
+
+def medianInterval(figures: Sequence[float]) -> tuple[float, float]:
+    """
+    Tell between which two of the figures the true median lies, with L{CONFIDENCE} at least.
+
+    @param figures: at least one. With fewer than six it is their whole range, and the confidence is less: 94 % with
+        five, 75 % with three.
+    """
+    ordered = sorted(figures)
+    leftOut = countLeftOut(len(ordered))
+    return ordered[leftOut], ordered[-1 - leftOut]
+
+
+def divideByRound(series: Series, base: Series) -> list[float]:
+    """
+    Divide one candidate's cost by another's in each round.
+
+    @param base: as many samples, none of which cost nothing.
+    """
+    return [ours.cost / theirs.cost for ours, theirs in zip(series.samples, base.samples, strict=True)]
 
 
 def compareCost(series: Series, base: Series | None) -> Ratio:
     """
-    Divide one candidate's cost by another's, if the figures allow it.
+    Divide one candidate's cost by another's round by round, if the figures allow it.
 
     @param base: the other candidate's figures from the same run, if it took part.
     """
@@ -165,14 +208,20 @@ def compareCost(series: Series, base: Series | None) -> Ratio:
         return Ratio(1.0)
     if min(len(series.samples), len(base.samples)) < ENOUGH_FOR_RATIO:
         return Ratio(None, f"fewer than {ENOUGH_FOR_RATIO} slices tell too little about the noise")
-    difference = abs(series.cost - base.cost)
-    noisier = max(series, base, key=lambda each: each.spread)
-    if difference < noisier.spread:
+    if len(series.samples) != len(base.samples):
         return Ratio(
             None,
-            f"they differ by {difference:.1f}, the slices of {noisier.name} alone by {noisier.spread:.1f}",
+            f"{series.name} has {len(series.samples)} slices and {base.name} {len(base.samples)}, "
+            "so they do not make pairs",
         )
-    return Ratio(series.cost / base.cost)
+    # memory that a process had left over from warming up may be enough for all that comes
+    if min(sample.cost for sample in base.samples) <= 0:
+        return Ratio(None, f"a slice of {base.name} cost nothing")
+    quotients = divideByRound(series, base)
+    interval = low, high = medianInterval(quotients)
+    if low <= 1.0 <= high:
+        return Ratio(None, f"between {low:.2f} and {high:.2f} by {len(quotients)} rounds", interval)
+    return Ratio(statistics.median(quotients), interval=interval)
 
 
 @dataclass
@@ -200,7 +249,7 @@ class Result:
 
 def schedule(count: int, repetitions: int, random: Random) -> Iterator[Sequence[int]]:
     """
-    Put the slices in an order which spreads slow drifts of the machine over all candidates alike.
+    Put the slices in an order in which slow drifts of the machine meet all candidates of a round alike.
 
     @return: for each repetition the numbers below C{count}, shuffled.
     """

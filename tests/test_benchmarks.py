@@ -7,6 +7,7 @@ No load is put on anything here. What runs real proxies is tried by C{make bench
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import socket
@@ -22,7 +23,7 @@ from benchmarks.candidates import BASE, CANDIDATES, OURS, Candidate, Place, pars
 from benchmarks.load import Load
 from benchmarks.processes import DidNotStart, Running, freePorts
 from benchmarks.profile import foldedTable, titled
-from benchmarks.series import Result, Sample, Series, compareCost, schedule
+from benchmarks.series import CONFIDENCE, Result, Sample, Series, compareCost, countLeftOut, medianInterval, schedule
 from benchmarks.works import QUICK, WORKS
 
 SMALL, DOWNLOAD, UPLOAD = (
@@ -241,18 +242,81 @@ class TestSeries:
         assert series("x", 10, 13, 11).spread == 3
         assert series("x", 10, 11, 12, 13, 90).spread == 2
 
-    def test_ratio(self) -> None:
-        """A difference larger than the noise gives the quotient of the medians."""
-        ours, base = series("a", 20, 21, 22, 21, 20), series("b", 40, 42, 44, 41, 43)
-        assert compareCost(ours, base).value == 0.5
+    @pytest.mark.parametrize(
+        ("count", "low", "high"),
+        [
+            (1, 1, 1),
+            (3, 1, 3),
+            (5, 1, 5),
+            (6, 1, 6),
+            (8, 1, 8),
+            (9, 2, 8),
+            (11, 2, 10),
+            (12, 3, 10),
+            (15, 4, 12),
+            (17, 5, 13),
+            (20, 6, 15),
+        ],
+    )
+    def test_interval(self, count: int, low: int, high: int) -> None:
+        """The interval goes between the figures that the tables of the sign test name; of few it is the range."""
+        figures = [float(number) for number in range(1, count + 1)]
+        Random(count).shuffle(figures)
+        assert medianInterval(figures) == (low, high)
 
-    def test_noRatioInNoise(self) -> None:
-        """A difference smaller than the noisier one's spread is refused, with figures and culprit."""
-        calm, noisy = series("calm", 40, 40, 40), series("noisy", 38, 42, 55)
-        for pair in ((calm, noisy), (noisy, calm)):
-            ratio = compareCost(*pair)
-            assert ratio.value is None
-            assert ratio.reason == "they differ by 2.0, the slices of noisy alone by 17.0"
+    @pytest.mark.parametrize("count", [6, 7, 9, 16, 50])
+    def test_confidence(self, count: int) -> None:
+        """As many are left out as the confidence allows, and no more: with one more it would be too low."""
+
+        def confidence(leftOut: int) -> float:
+            return sum(math.comb(count, below) for below in range(leftOut + 1, count - leftOut)) / 2**count
+
+        leftOut = countLeftOut(count)
+        assert (confidence(leftOut) >= CONFIDENCE, confidence(leftOut + 1) >= CONFIDENCE) == (True, False)
+
+    @pytest.mark.parametrize(
+        ("ours", "base", "value", "interval"),
+        [
+            ((20, 21, 22, 21, 20), (40, 42, 44, 42, 40), 0.5, (0.5, 0.5)),
+            # the medians are 4 and 10
+            ((1, 4, 16), (2, 10, 20), 0.5, (0.4, 0.8)),
+            ((10, 11, 12, 13, 14, 15, 16, 17, 99), (10,) * 9, 1.4, (1.1, 1.7)),
+            ((9, 99), (10, 10), None, None),
+        ],
+    )
+    def test_ratio(
+        self,
+        ours: tuple[float, ...],
+        base: tuple[float, ...],
+        value: float | None,
+        interval: tuple[float, float] | None,
+    ) -> None:
+        """The ratio is the median of the quotients of all rounds, not the quotient of medians, with its interval."""
+        ratio = compareCost(series("a", *ours), series("b", *base))
+        assert (ratio.value, ratio.interval) == (value, interval)
+
+    def test_drift(self) -> None:
+        """A machine that gets slower and slower changes the costs, and not the ratio."""
+        drift = [2**number for number in range(9)]
+        ours, base = (series(name, *(cost * factor for factor in drift)) for name, cost in (("a", 3), ("b", 4)))
+        assert ours.spread > abs(ours.cost - base.cost)
+        ratio = compareCost(ours, base)
+        assert (ratio.value, ratio.interval) == (0.75, (0.75, 0.75))
+
+    @pytest.mark.parametrize(
+        ("costs", "interval", "reason"),
+        [
+            ((94, 97, 103), (0.94, 1.03), "between 0.94 and 1.03 by 3 rounds"),
+            ((90, 91, 92, 93, 94, 101), (0.9, 1.01), "between 0.90 and 1.01 by 6 rounds"),
+            ((80, 94, 95, 96, 97, 98, 99, 103, 130), (0.94, 1.03), "between 0.94 and 1.03 by 9 rounds"),
+            ((100, 105, 110), (1.0, 1.1), "between 1.00 and 1.10 by 3 rounds"),
+            ((100, 100, 100), (1.0, 1.0), "between 1.00 and 1.00 by 3 rounds"),
+        ],
+    )
+    def test_noRatioInNoise(self, costs: tuple[float, ...], interval: tuple[float, float], reason: str) -> None:
+        """Where the rounds do not agree which of the two costs more, there is no ratio, but its interval."""
+        ratio = compareCost(series("a", *costs), series("b", *[100] * len(costs)))
+        assert (ratio.value, ratio.interval, ratio.reason) == (None, interval, reason)
 
     @pytest.mark.parametrize(
         ("ours", "base", "reason"),
@@ -261,14 +325,16 @@ class TestSeries:
             (series("a", 20, 20), series("b", 40, 40), "fewer than 3 slices tell too little about the noise"),
             (series("a", 20, 20, 20, errors=2), series("b", 40, 40, 40), "a made 6 errors"),
             (series("a", 20, 20, 20), series("b", 40, 40, 40, errors=1), "b made 3 errors"),
+            (series("a", *[20] * 4), series("b", *[40] * 3), "a has 4 slices and b 3, so they do not make pairs"),
+            (series("a", 20, 20, 20), series("b", 40, 0, 40), "a slice of b cost nothing"),
             (series("a", 20, 20, 20), series("b"), "b has no figures"),
             (series("a", 20, 20, 20), Series("b", failure="did not start"), "b has no figures"),
         ],
     )
     def test_noRatio(self, ours: Series, base: Series | None, reason: str) -> None:
-        """No ratio without a base, with too few slices, or with errors on either side."""
+        """No ratio without a base, with slices too few or not in pairs, or with errors on either side."""
         ratio = compareCost(ours, base)
-        assert (ratio.value, ratio.reason) == (None, reason)
+        assert (ratio.value, ratio.reason, ratio.interval) == (None, reason, None)
 
     def test_base(self) -> None:
         """The base compared with itself is one, unless it has no figures."""
@@ -294,7 +360,7 @@ class TestReport:
             SMALL,
             [
                 series(OURS, 20, 21, 22),
-                series(BASE, 40, 42, 44),
+                series(BASE, 42, 42, 42),
                 Series("lame", failure="did not start: no output"),
             ],
             steal=0.25,
@@ -310,16 +376,17 @@ class TestReport:
             for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in small.splitlines())
             if cells
         }
-        assert rows[OURS] == ["21.0", "2.0", "0.50", "1000", "1.00", "2.00", "50", "60", "0"]
-        assert rows[BASE][2] == "1.00"
-        assert rows["lame"] == ["-"] * 9
+        assert rows["candidate"][2:4] == [f"CPU / {BASE}", "95 %"]
+        assert rows[OURS] == ["21.0", "2.0", "0.50", "0.48-0.52", "1000", "1.00", "2.00", "50", "60", "0"]
+        assert rows[BASE][2:4] == ["1.00", "-"]
+        assert rows["lame"] == ["-"] * 10
         assert "- lame: did not start: no output" in small.splitlines()
 
     def test_refusal(self) -> None:
-        """A refused ratio is a question mark, and says why."""
+        """A refused ratio is a question mark, and says why; its interval stays, as it tells more."""
         download = report.table(self.results[1])
-        assert "|        ? |" in download
-        assert f"- {OURS} / {BASE} is ?: they differ by 1.0, the slices of {BASE} alone by 4.0" in download
+        assert "|        ? | 0.95-1.02 |" in download
+        assert f"- {OURS} / {BASE} is ?: between 0.95 and 1.02 by 3 rounds" in download
         assert "CPU ms/GB" in download
 
     def test_base(self) -> None:
@@ -337,7 +404,7 @@ class TestReport:
         assert "bytes/connection" in text
         assert f"bytes / {BASE}" in text
         assert [cell.strip() for cell in text.splitlines()[4].split("|")[1:-1]] == [
-            *(BASE, "2000.0", "0.0", "1.00", "900", "-", "-", "50", "60", "0")
+            *(BASE, "2000.0", "0.0", "1.00", "-", "900", "-", "-", "50", "60", "0")
         ]
 
     def test_steal(self) -> None:
@@ -371,6 +438,10 @@ class TestReport:
         ours, base, lame = data["works"][0]["candidates"]
         assert [sample["cost"] for sample in ours["samples"]] == [20, 21, 22]
         assert (ours["ratio"], ours["noRatioBecause"], base["ratio"]) == (0.5, None, 1.0)
+        assert (ours["ratioLow"], ours["ratioHigh"], base["ratioLow"]) == (20 / 42, 22 / 42, None)
+        refused = data["works"][1]["candidates"][0]
+        assert (refused["ratio"], refused["ratioLow"], refused["ratioHigh"]) == (None, 40 / 42, 41 / 40)
+        assert refused["noRatioBecause"] == "between 0.95 and 1.02 by 3 rounds"
         assert (lame["cost"], lame["ratio"], lame["failure"]) == (None, None, "did not start: no output")
 
 
