@@ -27,7 +27,7 @@ from twistproxy.observe.counters import Counters
 
 #: What a read of the hub takes at most, in bytes.
 READ = 32_768
-#: How many different requests there are where every value changes. The line memo holds more than they have.
+#: How many different requests there are where every value changes: never the same one twice in a row is enough.
 VARIANTS = 512
 #: Access log, counters and request ids work in batches; this is a multiple of all of them.
 ROUND = 512

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,17 @@ def settled(head: bytes | Request = b"GET /p HTTP/1.1\r\nHost: front.test", **fa
     return record
 
 
+def lineOf(format: Any, record: ExchangeRecord, ended: float) -> bytes:
+    """@return: the line of one exchange that ended then."""
+    line: bytes = format.lines([record], ended - record.ended)
+    return line
+
+
 class Lines:
     """A format for which the target is the line."""
 
-    def line(self, record: ExchangeRecord, ended: float) -> bytes:
-        return record.target + b"\n"
+    def lines(self, records: Sequence[ExchangeRecord], epoch: float) -> bytes:
+        return b"".join(record.target + b"\n" for record in records)
 
 
 @pytest.fixture
@@ -73,7 +79,7 @@ def test_combined() -> None:
         connected=100.5,
         responded=101.0,
     )
-    assert CombinedFormat().line(record, NOW) == (
+    assert lineOf(CombinedFormat(), record, NOW) == (
         b'192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET /p?q HTTP/1.1" 200 5 "http://r.test/" "curl/8" '
         b"id-1 origin.test:80 2 1500000 250000 500000 -\n"
     )
@@ -82,22 +88,22 @@ def test_combined() -> None:
 def test_combinedSparse() -> None:
     """B10.4: what is not known is a dash or a zero."""
     record = settled(b"GET /p HTTP/1.0", requestID=b"", client="", status=0)
-    assert CombinedFormat().line(record, NOW) == (
+    assert lineOf(CombinedFormat(), record, NOW) == (
         b'- - - [06/Nov/1994:08:49:37 +0000] "GET /p HTTP/1.0" 0 0 "-" "-" - - 0 1500000 0 0 -\n'
     )
 
 
 def test_combinedFailure() -> None:
     """B7.3: a failure says whose and where."""
-    line = CombinedFormat().line(settled(error=UpstreamTimeout("connect", Stage.CONNECT)), NOW)
+    line = lineOf(CombinedFormat(), settled(error=UpstreamTimeout("connect", Stage.CONNECT)), NOW)
     assert line.endswith(b" 0 0 upstream/connect\n")
 
 
 def test_stamp() -> None:
     """B10.4: the time moves on."""
     lines = CombinedFormat()
-    assert b"08:49:37 +0000" in lines.line(settled(), NOW)
-    assert b"08:49:38 +0000" in lines.line(settled(), NOW + 1)
+    assert b"08:49:37 +0000" in lineOf(lines, settled(), NOW)
+    assert b"08:49:38 +0000" in lineOf(lines, settled(), NOW + 1)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +126,11 @@ def test_injection() -> None:
     evil = b'/"\n10.0.0.1 - - [x] "GET /forged HTTP/1.1" 200'
     inbound = Request(Peer("192.0.2.1"), b'G"\r\n', evil, 1, [], [], [])
     record = settled(inbound)
-    line = CombinedFormat().line(record, NOW)
+    line = lineOf(CombinedFormat(), record, NOW)
     assert line.count(b"\n") == 1
     assert line.count(b'"') == 6
     assert b'"G\\x22\\x0d\\x0a /\\x22\\x0a10.0.0.1' in line
-    decoded = JSONFormat().line(record, NOW)
+    decoded = lineOf(JSONFormat(), record, NOW)
     assert decoded.count(b"\n") == 1
     assert json.loads(decoded)["target"] == evil.decode()
 
@@ -133,7 +139,7 @@ def test_injection() -> None:
 def test_fieldInjection(field: bytes) -> None:
     """B10.4: nor any header field."""
     record = settled(b"GET / HTTP/1.1\r\nHost: x\r\n" + field + b': a" "b\x85')
-    line = CombinedFormat().line(record, NOW)
+    line = lineOf(CombinedFormat(), record, NOW)
     assert line.count(b'"') == 6
     assert b'a\\x22 \\x22b\\x85"' in line
 
@@ -150,7 +156,7 @@ def test_json() -> None:
         responded=101.0,
         client="198.51.100.9",
     )
-    line = JSONFormat().line(record, NOW)
+    line = lineOf(JSONFormat(), record, NOW)
     assert line.endswith(b"}\n")
     assert json.loads(line) == {
         "time": NOW,
@@ -180,7 +186,7 @@ def test_json() -> None:
 
 def test_jsonFailure() -> None:
     """B7.3: a failure says all that there is to say."""
-    line = JSONFormat().line(settled(error=UpstreamTimeout("connect", Stage.CONNECT)), NOW)
+    line = lineOf(JSONFormat(), settled(error=UpstreamTimeout("connect", Stage.CONNECT)), NOW)
     assert json.loads(line)["error"] == {
         "side": "upstream",
         "stage": "connect",

@@ -10,7 +10,7 @@ import pytest
 
 from twistproxy.headers import TOKEN
 from twistproxy.rules import fields
-from twistproxy.rules.fields import FORWARDING, KNOWN, NOT_IN_TRAILERS, SECRET, UNSTRIPPABLE
+from twistproxy.rules.fields import FORWARDING, KNOWN, NOT_IN_TRAILERS, UNSTRIPPABLE
 
 HOP_BY_HOP = [
     b"connection", b"proxy-connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te",
@@ -77,7 +77,7 @@ def test_unknown(name: bytes) -> None:
 
 def test_names() -> None:
     """Tables are asked in lower case, so they are written so, and each entry is a name."""
-    for name in itertools.chain(KNOWN, SECRET, UNSTRIPPABLE, NOT_IN_TRAILERS):
+    for name in itertools.chain(KNOWN, UNSTRIPPABLE, NOT_IN_TRAILERS):
         assert name == name.lower()
         assert TOKEN.fullmatch(name)
 
@@ -87,12 +87,6 @@ def test_everyRowHasItsReason() -> None:
     names = [name for name, _, _, reason in fields._TABLE if reason]
     assert len(names) == len(fields._TABLE)
     assert len(set(names)) == len(names)
-
-
-@pytest.mark.parametrize("name", [b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"])
-def test_secrets(name: bytes) -> None:
-    """Credentials are not remembered from one message to the next."""
-    assert name in SECRET
 
 
 @pytest.mark.parametrize("name", [b"host", b"content-length", b"transfer-encoding", *CLAIMS])

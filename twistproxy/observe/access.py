@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import UnsupportedOperation
 from typing import Any
 
@@ -32,11 +32,9 @@ BATCH = 256
 #: How long a line may wait, in seconds.
 DELAY = 1.0
 
-#: How many request lines, and how many values, a format remembers, and of how many bytes at most.
-_REMEMBERED = 512
-
 _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _unsafe = _UNSAFE.search
+_SAFE = bytes(byte for byte in range(256) if not _UNSAFE.match(bytes((byte,))))
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -59,44 +57,61 @@ class CombinedFormat:
     Times are in microseconds; C{stage} is C{-}, or C{side/stage} of a failure.
     """
 
+    #: All that a line holds of what clients have no business to write.
+    _MARKS = b'""""""\n'
+
     def __init__(self) -> None:
         self._second = -1
         self._stamp = b""
-        # what stands between quotes, remembered: clients ask for the same things again, in the same words
-        self._asked: dict[tuple[bytes, bytes, int], bytes] = {}
-        self._quoted: dict[bytes, bytes] = {b"": b"-"}
 
-    def line(self, record: ExchangeRecord, ended: float) -> bytes:
+    def lines(self, records: Sequence[ExchangeRecord], epoch: float) -> bytes:
         """
-        @param ended: when it ended, in seconds since the epoch.
-        @return: the line of one exchange, with its line end.
+        @param epoch: the time that their clock calls zero, in seconds since the epoch.
+        @return: a line for each exchange, with its line end.
         """
-        second = int(ended)
+        # Hardly anybody ever sends what has to be escaped, so that is looked for in all of them at once.
+        text = b"".join([self._line(record, epoch) for record in records])
+        if text.translate(None, _SAFE) == self._MARKS * len(records):
+            return text
+        return b"".join([self._line(record, epoch, escaped) for record in records])
+
+    def _line(
+        self, record: ExchangeRecord, epoch: float, escape: Callable[[bytes], bytes] | None = None
+    ) -> bytes:
+        """
+        @param escape: makes what a client sent fit to stand between quotes; C{None} to see whether it has to.
+        """
+        second = int(epoch + record.ended)
         if second != self._second:
             self._second = second
             year, month, day, hour, minute, sec, _, _, _ = time.gmtime(second)
             stamp = f"{day:02}/{_MONTHS[month - 1]}/{year}:{hour:02}:{minute:02}:{sec:02} +0000"
             self._stamp = stamp.encode("ascii")
-        asked = self._asked.get((record.method, record.target, record.minor)) or self._asks(record)
-        referer = agent = b"-"
+        method, target, requestID = record.method, record.target, record.requestID
+        referer = agent = b""
         if len(record.fields) > 1:
             for kind, _, _, value, _ in record.fields:
                 if kind == USER_AGENT:
-                    agent = self._quoted.get(value) or self._quote(value)
+                    agent = value
                 elif kind == REFERER:
-                    referer = self._quoted.get(value) or self._quote(value)
+                    referer = value
+        if escape is not None:
+            method, target, requestID = escape(method), escape(target), escape(requestID)
+            referer, agent = escape(referer), escape(agent)
         error = record.error
         started, connected, responded = record.started, record.connected, record.responded
         # microseconds, as integers: formatting a float costs four times as much
-        return b'%b - - [%b] "%b" %d %d "%b" "%b" %b %b %d %d %d %d %b\n' % (
+        return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b" %b %b %d %d %d %d %b\n' % (
             record.client.encode() or b"-",
             self._stamp,
-            asked,
+            method,
+            target,
+            record.minor,
             record.status,
             record.responseBytes,
-            referer,
-            agent,
-            escaped(record.requestID) or b"-",
+            referer or b"-",
+            agent or b"-",
+            requestID or b"-",
             record.upstream.encode() or b"-",
             record.tries,
             (record.ended - started) * 1e6,
@@ -105,40 +120,20 @@ class CombinedFormat:
             b"-" if error is None else f"{error.side.value}/{error.stage.value}".encode("ascii"),
         )
 
-    def _asks(self, record: ExchangeRecord) -> bytes:
-        """
-        @return: the request line of an exchange, to stand between quotes.
-        """
-        line = escaped(b"%b %b HTTP/1.%d" % (record.method, record.target, record.minor))
-        if len(line) <= _REMEMBERED:
-            if len(self._asked) >= _REMEMBERED:
-                self._asked.clear()
-            self._asked[record.method, record.target, record.minor] = line
-        return line
-
-    def _quote(self, value: bytes) -> bytes:
-        """
-        @return: the value of a field, to stand between quotes.
-        """
-        text = escaped(value)
-        if len(text) <= _REMEMBERED:
-            if len(self._quoted) >= _REMEMBERED:
-                self._quoted.clear()
-                self._quoted[b""] = b"-"
-            self._quoted[value] = text
-        return text
-
 
 class JSONFormat:
     """
     One JSON object per line.  All strings are escaped by JSON itself; bytes beyond ASCII are read as Latin-1.
     """
 
-    def line(self, record: ExchangeRecord, ended: float) -> bytes:
+    def lines(self, records: Sequence[ExchangeRecord], epoch: float) -> bytes:
         """
-        @param ended: when it ended, in seconds since the epoch.
-        @return: the line of one exchange, with its line end.
+        @param epoch: the time that their clock calls zero, in seconds since the epoch.
+        @return: a line for each exchange, with its line end.
         """
+        return b"".join([self._line(record, epoch + record.ended) for record in records])
+
+    def _line(self, record: ExchangeRecord, ended: float) -> bytes:
         fields: dict[str, Any] = {
             "time": round(ended, 6),
             "client": record.client,
@@ -197,13 +192,13 @@ class AccessLog:
     ) -> None:
         """
         @param path: the file, appended to; C{None} for standard output.
-        @param format: has C{line(record, ended)}.
+        @param format: has C{lines(records, epoch)}.
         @param clock: measures how long a record waits; the clock of the records.
         @param wallClock: seconds since the epoch.
         @raise OSError: if the file cannot be opened.
         """
         self._path = path
-        self._line: Callable[[ExchangeRecord, float], bytes] = format.line
+        self._lines: Callable[[Sequence[ExchangeRecord], float], bytes] = format.lines
         self._clock = clock
         self._wallClock = wallClock
         self._records: list[ExchangeRecord] = []
@@ -236,13 +231,12 @@ class AccessLog:
         if not records:
             return
         epoch = self._wallClock() - self._clock.seconds()
-        line = self._line
         try:
-            lines = [line(record, epoch + record.ended) for record in records]
+            text = self._lines(records, epoch)
         except Exception:
-            lines = [self._formatted(record, epoch + record.ended) for record in records]
+            text = b"".join([self._formatted(record, epoch) for record in records])
         try:
-            self.writer.write(self._fd, b"".join(lines), self._mayBlock)
+            self.writer.write(self._fd, text, self._mayBlock)
             self._failed = False
         except OSError as error:
             if not self._failed:
@@ -250,12 +244,12 @@ class AccessLog:
                 path = self._path or "on standard output"
                 self._log.warn("the access log {path} cannot be written: {error}", path=path, error=str(error))
 
-    def _formatted(self, record: ExchangeRecord, ended: float) -> bytes:
+    def _formatted(self, record: ExchangeRecord, epoch: float) -> bytes:
         """
         @return: the line of one exchange; nothing if its format fails on it, which must not cost the others theirs.
         """
         try:
-            return self._line(record, ended)
+            return self._lines([record], epoch)
         except Exception:
             self._log.failure("the access log's format failed on {record}", record=record)
             return b""

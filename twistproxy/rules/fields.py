@@ -93,11 +93,6 @@ OF_CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
-#: Never remembered between messages, whatever the line: whose they are is nobody else's business.
-SECRET = frozenset(
-    (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"x-auth-token")
-)
-
 #: Fields that 'Connection' may not name away: they say where a message goes and how long it is, and what a
 #: trusted
 #: peer says of its client.  (A client's Connection line that got through such a peer would otherwise make the

@@ -1,13 +1,9 @@
 # -*- test-case-name: tests.wire.test_h1head -*-
 """
-HTTP/1.1 heads: split, classify, frame.
+HTTP/1.1 heads: what they mean for their message and its connection.
 
-The hot path of a proxy is reading heads that look like the last ones.  A head is split into lines, and each line looked
-up in one bounded dictionary of lines that were seen before and found valid; only a new line is validated and
-classified.  Lines with credentials are never remembered.
-
-Our rule is simpler than RFC 9112's: a line ends in CRLF and nothing else, a name is a token followed at once by a
-colon, and there is no line folding.  A lone CR or LF ends up inside a line, where no value may hold it.
+The hot path of a proxy is reading heads that look like the last ones of their connection, so each is compared with its
+predecessor first.  Those that differ are taken apart in L{twistproxy.wire.fieldlines}.
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ import re
 from typing import Any
 
 from twistproxy.errors import MalformedMessage
-from twistproxy.headers import NOT_IN_VALUE, OWS, TOKEN, lineName, membersOf
+from twistproxy.headers import TOKEN, lineName, membersOf
 from twistproxy.message import Field, Peer, Request, UpstreamResponse
 from twistproxy.rules.fields import (
     CONNECTION,
@@ -28,115 +24,25 @@ from twistproxy.rules.fields import (
     KNOWN,
     NOT_IN_TRAILERS,
     REQUEST_ID,
-    SECRET,
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 )
-from twistproxy.rules.framing import contentLength, hasNoBody, transferCoding
-from twistproxy.rules.hopbyhop import connectionOptions, withoutH2C, withoutNamed
-from twistproxy.rules.validity import originForm, requestLine, validHost, validUpgrade
+from twistproxy.rules.framing import hasNoBody, transferCoding
+from twistproxy.rules.hopbyhop import withoutH2C, withoutNamed
+from twistproxy.rules.validity import originForm, requestLine, validUpgrade
+from twistproxy.wire.fieldlines import CLOSE, KEEP_ALIVE, UPGRADING, fieldLines
 
-#: A field that is forwarded as it came and that no rule looks at.
-_ORDINARY: Field = (0, True, b"", b"", None)
-
-#: What is remembered: 8192 lines of at most 256 bytes, so at most a few MiB whoever sends them.
-_MAX_LINES = 8192
-_MAX_LINE = 256
 #: The largest header block that a connection keeps for comparison.
 _MAX_BLOCK = 4096
 _SLASH = 0x2F
-_lines: dict[bytes, Field] = {}
-_names: dict[bytes, tuple[int, bool, bytes]] = {}
 _statuses: dict[bytes, tuple[int, bytes, int]] = {}
 
 _isToken = TOKEN.fullmatch
-_hasControl = NOT_IN_VALUE.search
 _statusLine = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?").fullmatch
 _setsCookie = re.compile(rb"\r\nset-cookie2?:", re.IGNORECASE).search
 _bareLF = re.compile(rb"(?<!\r)\n").search
-
-
-# Options of Connection, as bits.
-CLOSE, KEEP_ALIVE, UPGRADING = 1, 2, 4
-_OPTION_BITS = {b"close": CLOSE, b"keep-alive": KEEP_ALIVE, b"upgrade": UPGRADING}
 NO_NAMES: frozenset[bytes] = frozenset()
-
-
-def _classify(line: bytes) -> Field:
-    """
-    Validate one header line and look up what is known of its field.
-
-    @raise MalformedMessage: if it is invalid.
-    """
-    name, colon, value = line.partition(b":")
-    known = _names.get(name)
-    if known is None:
-        if not colon:
-            raise MalformedMessage("a header line without a colon")
-        if _isToken(name) is None:
-            raise MalformedMessage(
-                "a folded header line" if line[:1] in (b" ", b"\t") else "a header name that is no token"
-            )
-        lower = name.lower()
-        known = (*KNOWN.get(lower, (0, True)), lower)
-        if len(name) <= 64:
-            if len(_names) >= 4096:
-                _names.clear()
-            _names[name] = known
-    if not colon:
-        raise MalformedMessage("a header line without a colon")
-    value = value.strip(OWS)
-    if _hasControl(value):
-        raise MalformedMessage("a control character in a header value")
-    kind, kept, lower = known
-    field = (kind, kept, lower, value, _meaning(kind, value)) if kind else _ORDINARY
-    if len(line) <= _MAX_LINE and lower not in SECRET:
-        if len(_lines) >= _MAX_LINES:
-            _lines.clear()
-        _lines[line] = field
-    return field
-
-
-def _meaning(kind: int, value: bytes) -> Any:
-    """
-    Parse the value of a field that decides about framing, persistence or the host: once per line that is remembered,
-    not once per message.
-
-    @raise MalformedMessage: if it is invalid, whoever sent it.
-    """
-    if kind == CONTENT_LENGTH:
-        return contentLength(value)
-    if kind == CONNECTION:
-        options, names = connectionOptions(value)
-        return sum(bit for option, bit in _OPTION_BITS.items() if option in options), names
-    if kind == HOST:
-        return validHost(value)
-    return None
-
-
-def _scan(lines: list[bytes]) -> tuple[list[bytes], list[Field]]:
-    """
-    Classify the header lines of a head.
-
-    @return: the lines that may be forwarded, and the classified fields.
-    @raise MalformedMessage: if one is invalid.
-    """
-    forward: list[bytes] = []
-    fields: list[Field] = []
-    add = forward.append
-    get = _lines.get
-    for line in lines:
-        field = get(line)
-        if field is None:
-            field = _classify(line)
-        if field[0] == 0:
-            add(line)
-        else:
-            fields.append(field)
-            if field[1]:
-                add(line)
-    return forward, fields
 
 
 def headFault(head: bytes, start: int) -> str | None:
@@ -156,8 +62,9 @@ class RequestParser:
     """
     Parses the request heads of one connection.
 
-    Clients repeat themselves: the head of the last request is kept, and one that is the same to the byte, or the same
-    but for the request line, means the same.  It goes with the connection and is never compared with anybody else's.
+    Clients repeat themselves: header lines that were the same twice are kept with what they mean, and a head that is
+    the same to the byte, or the same but for the request line, means the same.  They go with the connection and are
+    never compared with anybody else's.
     """
 
     __slots__ = ("_block", "_head", "_last", "_maxFields")
@@ -187,23 +94,23 @@ class RequestParser:
         authority = None
         if target[0] != _SLASH and method != b"CONNECT":
             target, authority = originForm(method, target)
-        if last is not None and block == self._block and minor == last.minor:
+        again = block == self._block
+        if again and last is not None and minor == last.minor:
             request = Request(peer, method, target, minor, last.lines, last.forward, last.fields, last)
         else:
-            lines = block.split(b"\r\n") if block else []
-            if len(lines) > self._maxFields:
-                raise MalformedMessage(f"more than {self._maxFields} header fields", 431)
-            forward, fields = _scan(lines)
+            lines, forward, fields = fieldLines(block, self._maxFields)
             request = Request(peer, method, target, minor, lines, forward, fields)
             _interpret(request, fields)
             if minor and not request.host:
                 # RFC 9112 3.2: with a target in absolute form, too
                 raise MalformedMessage("no Host")
-            if len(block) <= _MAX_BLOCK and authority is None:
+            self._last = None
+            if authority is None and again:
                 self._head = head
-                self._block = block
                 # another object, for what is kept with the connection must not keep a body with it
                 self._last = Request(peer, method, target, minor, lines, request.forward, request.fields, request)
+            elif len(block) <= _MAX_BLOCK:
+                self._block = block
         if authority is not None:
             request.host = authority
         return request
@@ -307,13 +214,10 @@ class _ResponseBlock:
     __slots__ = ("chunked", "dated", "keepAlive", "length", "lines", "minor", "raw", "reason", "status", "upgrade")
 
     def __init__(self, raw: bytes, maxFields: int) -> None:
-        lines = raw.split(b"\r\n")
+        line, _, block = raw.partition(b"\r\n")
         self.raw = raw
-        self.status, self.reason, self.minor = parseStatusLine(lines[0])
-        del lines[0]
-        if len(lines) > maxFields:
-            raise MalformedMessage(f"more than {maxFields} header fields")
-        self.lines, fields = _scan(lines)
+        self.status, self.reason, self.minor = parseStatusLine(line)
+        lines, self.lines, fields = fieldLines(block, maxFields)
         self.upgrade: bytes | None = None
         self.dated = False
         length: int | None = None
@@ -438,14 +342,5 @@ def parseTrailers(block: bytes, maxFields: int) -> list[bytes]:
     @return: the lines that may be forwarded: forbidden ones (RFC 9110 6.5.1) are dropped.
     @raise MalformedMessage: if one is invalid, or there are too many.
     """
-    if not block:
-        return []
-    lines = block.split(b"\r\n")
-    if len(lines) > maxFields:
-        raise MalformedMessage(f"more than {maxFields} trailer fields", 431)
-    kept = []
-    for line in lines:
-        _classify(line)
-        if line.partition(b":")[0].lower() not in NOT_IN_TRAILERS:
-            kept.append(line)
-    return kept
+    lines, _, _ = fieldLines(block, maxFields)
+    return [line for line in lines if lineName(line) not in NOT_IN_TRAILERS]
