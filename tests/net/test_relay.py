@@ -1,8 +1,8 @@
 """
 Small messages of a tunnel take a short way; nothing that happens on it may differ from the long one.
 
-Each test runs on both: with two transports of one hub, between which a relay stands, and with two of different hubs,
-between which none can.
+Each test runs on both: with two transports of one hub, between which the way is open, and with two of different hubs,
+between which there is none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from tests.support.hubs import Turns, arrived
 from twistproxy.net.hub import Hub
-from twistproxy.net.relay import SMALL_READ, Relay
+from twistproxy.net.relay import SMALL_READ, relay
 from twistproxy.net.transport import SocketTransport
 
 
@@ -67,6 +67,7 @@ class Direction:
 
     def __init__(self, other: Side) -> None:
         self.passed = self.moves = 0
+        self.to = -1
         self.other = other
         self.moved: Callable[[], None] | None = self.move
 
@@ -98,9 +99,18 @@ class Tunnel:
                     call.reset(0)
                 hub.reactor.advance(0)
 
-    def relays(self) -> list[Relay]:
-        """@return: the relays that are at work."""
-        return [each for hub in self.hubs for each in hub._sockets if isinstance(each, Relay)]
+    def ways(self) -> list[Any]:
+        """@return: the ways that are open."""
+        return [way for hub in self.hubs for way in hub.ways if way is not None]
+
+    def inputOnTheLeft(self) -> None:
+        """Say that something has come from the left, and nothing else, whether it has or not."""
+        hub = self.hubs[0]
+        number = self.left.transport._fd
+        if hub.ways[number] is None:
+            self.left.transport.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+        else:
+            relay([number], hub.ways, hub._sockets, hub.clientFailed)
 
 
 @pytest.fixture(params=[True, False], ids=["short way", "long way"])
@@ -109,7 +119,7 @@ def tunnel(request: Any) -> Iterator[Tunnel]:
     if not Hub.available():
         pytest.skip("no epoll on this platform")
     tunnel = Tunnel(request.param)
-    assert len(tunnel.relays()) == (2 if request.param else 0)
+    assert len(tunnel.ways()) == (2 if request.param else 0)
     yield tunnel
     for hub in tunnel.hubs:
         hub.connectionLost(Failure(ConnectionError()))
@@ -207,10 +217,8 @@ def test_endBehindTheEvent(tunnel: Tunnel) -> None:
     """The end of a side is noticed, too, when it comes between the event of a message and its being read."""
     tunnel.left.peer.send(b"x")
     tunnel.turn()
-    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
-    assert client is not None
     tunnel.left.peer.shutdown(socket.SHUT_WR)
-    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    tunnel.inputOnTheLeft()
     assert tunnel.left.told == ["read"]
 
 
@@ -227,20 +235,16 @@ def test_reset(tunnel: Tunnel) -> None:
 
 def test_resetBehindTheEvent(tunnel: Tunnel) -> None:
     """The same where it is the read that finds out."""
-    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
-    assert client is not None
     tunnel.left.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     tunnel.left.peer.close()
-    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    tunnel.inputOnTheLeft()
     tunnel.turn(2)
     assert tunnel.left.told == [ConnectionLost]
 
 
 def test_nothingThere(tunnel: Tunnel) -> None:
     """An event behind which there is nothing any more does nothing."""
-    client = tunnel.hubs[0]._sockets[tunnel.left.transport._fd]
-    assert client is not None
-    client.socketEvent(select.EPOLLIN | select.EPOLLOUT)
+    tunnel.inputOnTheLeft()
     assert (tunnel.left.told, tunnel.right.arrived(), tunnel.up.passed) == ([], b"", 0)
 
 
@@ -258,7 +262,7 @@ def test_over(tunnel: Tunnel) -> None:
     """When the tunnel is over, bytes go to the protocols again."""
     tunnel.left.transport.divert(None)
     tunnel.right.transport.divert(None)
-    assert tunnel.relays() == []
+    assert tunnel.ways() == []
     tunnel.left.peer.send(b"plain")
     tunnel.turn()
     assert (tunnel.left.told, tunnel.right.arrived()) == ([b"plain"], b"")
@@ -287,6 +291,70 @@ def test_crash(tunnel: Tunnel, loggedErrors: list[Any]) -> None:
     assert tunnel.right.told == []
     assert [event["log_failure"].type for event in loggedErrors] == [RuntimeError]
     loggedErrors.clear()
+
+
+def test_unusual(tunnel: Tunnel) -> None:
+    """The way is closed while either side has something unsent, and opens again when that is through."""
+    both = len(tunnel.ways())
+    left, right = tunnel.left, tunnel.right
+    right.transport.write(bytes(8_000_000))
+    assert tunnel.ways() == []
+    left.peer.send(b"behind")
+    right.peer.send(b"meanwhile")
+    got, answered = 0, b""
+    for _ in range(1000):
+        tunnel.turn()
+        answered += left.arrived()
+        got += len(right.arrived())
+        if got == 8_000_006:
+            break
+    assert (got, answered) == (8_000_006, b"meanwhile")
+    for side, other in ((left, right), (right, left)):
+        side.peer.send(b"x")
+        tunnel.turn(2)
+        assert other.arrived() == b"x"
+    assert len(tunnel.ways()) == both
+
+
+def test_pausedInTheSameBatch(tunnel: Tunnel) -> None:
+    """A way that is closed by what another event of the same batch did brings nothing, and loses nothing."""
+    left, right = tunnel.left, tunnel.right
+    left.peer.send(b"x")
+    if tunnel.ways():
+        hub = tunnel.hubs[0]
+        left.transport.pauseProducing()
+        relay([left.transport._fd], hub.ways, hub._sockets, hub.clientFailed)
+        assert right.arrived() == b""
+        left.transport.resumeProducing()
+    tunnel.turn(2)
+    assert right.arrived() == b"x"
+
+
+def test_goneInTheSameBatch(tunnel: Tunnel) -> None:
+    """The same for a socket that is not there any more."""
+    if tunnel.ways():
+        hub = tunnel.hubs[0]
+        number = tunnel.left.transport._fd
+        tunnel.left.transport.abortConnection()
+        tunnel.turn(2)
+        relay([number], hub.ways, hub._sockets, hub.clientFailed)
+    assert tunnel.right.told == []
+
+
+def test_sendingBroke(tunnel: Tunnel) -> None:
+    """What cannot be sent, because the other side is reset, ends that side, once it has been read to its end."""
+    left, right = tunnel.left, tunnel.right
+    right.transport.pauseProducing()
+    right.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    right.peer.close()
+    left.peer.send(b"x")
+    if tunnel.ways():
+        tunnel.inputOnTheLeft()
+    tunnel.turn(2)
+    right.transport.resumeProducing()
+    tunnel.turn(3)
+    assert right.told == [ConnectionLost]
+    assert left.told == []
 
 
 def test_hubLost(tunnel: Tunnel) -> None:

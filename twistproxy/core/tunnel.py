@@ -168,9 +168,10 @@ class _Direction:
 
     @ivar passed: the bytes that have gone this way.
     @ivar moved: to be called whenever some did, or C{None} if nobody waits for that.
+    @ivar to: for who takes a short way past it.
     """
 
-    __slots__ = ("_sink", "_tunnel", "_write", "moved", "passed")
+    __slots__ = ("_sink", "_tunnel", "_write", "moved", "passed", "to")
 
     def __init__(self, tunnel: Tunnel, sink: Any, passed: int) -> None:
         self._tunnel = tunnel
@@ -178,6 +179,7 @@ class _Direction:
         self._write = sink.write
         self.moved = tunnel.moved if tunnel.timed else None
         self.passed = passed
+        self.to = -1
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         self._sink.registerProducer(producer, streaming)

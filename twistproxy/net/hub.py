@@ -36,6 +36,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistproxy.net.relay import IDirection, relay
+
 # Linux's numbers, written out so that this module can be imported where C{select.epoll} does not exist.
 EPOLLIN = 0x001
 EPOLLOUT = 0x004
@@ -46,6 +48,9 @@ EPOLLET = 1 << 31
 
 #: What a stream socket is registered for, once and for all.
 STREAM_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
+
+# Bytes came, there is room to send as almost always, and nobody hung up.
+_ONLY_INPUT = EPOLLIN | EPOLLOUT
 
 #: Events taken from the kernel at a time, whose answers wait for each other to be sent: enough to wake a peer once for
 #: many, few enough that nobody waits long for slow code of somebody else's.  With more to come the descriptor stays
@@ -120,6 +125,8 @@ class Hub:
         L{IReactorTime<twisted.internet.interfaces.IReactorTime>}.
     @ivar gathering: whether what is written now had better wait for the end of a batch, by L{hold}.
     @ivar hold: called with a L{HubSocket} whose C{sendHeld} is to be called then.
+    @ivar ways: by the number of a socket, where its messages go by L{relay}; C{None} for all that tunnels have nothing
+        to do with.
     """
 
     _log = Logger()
@@ -129,6 +136,7 @@ class Hub:
         self._epoll: Any = None
         # With thousands of sockets a list touches a third of the memory that a dictionary does.
         self._sockets: list[HubSocket | None] = []
+        self.ways: list[IDirection | None] = []
         self._count = 0
         self._ready: deque[HubSocket] = deque()
         self._kick: Any = None
@@ -165,7 +173,9 @@ class Hub:
         self._epoll.register(fd, events)
         self._count += 1
         if fd >= len(self._sockets):
-            self._sockets.extend([None] * (fd + 64 - len(self._sockets)))
+            more = fd + 64 - len(self._sockets)
+            self._sockets.extend([None] * more)
+            self.ways.extend([None] * more)
         self._sockets[fd] = client
 
     def replace(self, fd: int, client: HubSocket) -> None:
@@ -191,7 +201,7 @@ class Hub:
         # Closing alone would do, unless a forked process shares the socket: then its events would come for
         # ever.
         self._epoll.unregister(fd)
-        self._sockets[fd] = None
+        self._sockets[fd] = self.ways[fd] = None
         self._count -= 1
         if self._passingOn:
             self._closeLater.append(sock)
@@ -237,7 +247,7 @@ class Hub:
         """
         Pass on what has happened and work off the queue.
         """
-        sockets = self._sockets
+        sockets, ways = self._sockets, self.ways
         ready = self._ready
         rounds = 0
         more = False
@@ -251,16 +261,24 @@ class Hub:
                     # connection its life.
                     happened = self._epoll.poll(0, BATCH)
                     more = len(happened) == BATCH
+                    messages = None
                     for fd, events in happened:
+                        if ways[fd] is not None and events == _ONLY_INPUT:
+                            if messages is None:
+                                messages = []
+                            messages.append(fd)
+                            continue
                         client = sockets[fd]
                         if client is not None:
                             try:
                                 client.socketEvent(events)
                             except BaseException:
                                 self.clientFailed(client)
-                    self._passingOn = False
                     if held:
                         self._sendHeld(held)
+                    if messages is not None:
+                        relay(messages, ways, sockets, self.clientFailed)
+                    self._passingOn = False
                     if self._closeLater:
                         self._closeRemoved()
                 if not (ready or more) or rounds == ROUNDS:

@@ -143,17 +143,42 @@ class SocketOutput(HubSocket):
             self._sendFailed()
             return
         if sent != len(data):
-            self._unsent = deque()
+            self._hinder()
             self._keep(data, sent)
+
+    def sentInPart(self, data: bytes, sent: int) -> None:
+        """
+        Somebody else has sent the beginning of C{data}: send the rest when there is room.
+
+        @param sent: how many bytes the kernel has taken.
+        """
+        if self._unsent is None:
+            self._hinder()
+        if not self._refusing:
+            self._keep(data, sent)
+
+    def sendingFailed(self) -> None:
+        """
+        Somebody else has tried to send, and the kernel refuses for good.
+        """
+        if not self._refusing:
+            self._sendFailed()
+
+    def _hinder(self) -> None:
+        """
+        From now on writing takes the careful way, and nobody sends past it.
+        """
+        self._unsent = deque()
+        self._closeWays()
 
     def _care(self) -> None:
         """
-        From now on, writing takes the careful way.
+        From now on, writing takes the careful way, behind what waits for the end of a batch.
         """
         if self._held is not None:
             self.sendHeld()
         if self._unsent is None:
-            self._unsent = deque()
+            self._hinder()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """
@@ -294,6 +319,12 @@ class SocketOutput(HubSocket):
         """
         raise NotImplementedError
 
+    def _closeWays(self) -> None:
+        """
+        Let nobody read or send in its place.
+        """
+        raise NotImplementedError
+
     def _refuse(self) -> None:
         data, self._held = self._held, None
         if data is not None:
@@ -303,7 +334,7 @@ class SocketOutput(HubSocket):
             except OSError:
                 pass
         self._refusing = True
-        self._unsent = deque()
+        self._hinder()
         self.unsentBytes = 0
 
     def _closeOutput(self) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -34,9 +33,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistproxy.net.binding import Address, socketAddress
-from twistproxy.net.hub import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Hub, HubSocket
+from twistproxy.net.hub import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Hub
 from twistproxy.net.output import SocketOutput
-from twistproxy.net.relay import IDirection, Relay
+from twistproxy.net.relay import IDirection
 
 #: The first read of an event, in bytes: more than heads and small bodies need, and cheap to allocate.
 READ_SIZE = 32 * 1024
@@ -84,6 +83,8 @@ class SocketTransport(SocketOutput):
         "__weakref__",
         "_diverted",
         "_fd",
+        "_fedBy",
+        "_feeds",
         "_host",
         "_hungUp",
         "_loss",
@@ -114,7 +115,9 @@ class SocketTransport(SocketOutput):
         self._host: Address | None = None
         self.connector = connector
         self.connected = True
-        self._diverted: Callable[[bytes], None] | None = None
+        self._diverted: IDirection | None = None
+        self._feeds: SocketTransport | None = None
+        self._fedBy = -1
         self._loss: Failure | None = None
         self._reading = True
         self._readable = self._sendBroke = False
@@ -153,9 +156,11 @@ class SocketTransport(SocketOutput):
             if self._diverted is None:
                 self.protocol.dataReceived(data)
             else:
-                self._diverted(data)
+                self._diverted.write(data)
             if self._readable and self._reading:
                 self._readOn()
+        if self._feeds is not None:
+            self._openWay()
 
     def runAgain(self) -> None:
         """
@@ -194,6 +199,7 @@ class SocketTransport(SocketOutput):
         """
         if self._reading:
             self._reading = False
+            self._closeWays()
             if self._hungUp:
                 # The end of the stream stands behind unread bytes, and its event is over.
                 self._hub.queue(self)
@@ -222,15 +228,63 @@ class SocketTransport(SocketOutput):
         @param peer: the byte transport to which it writes.  If that lives on this hub, too, small messages go there at
             once, and C{direction} only hears of them: L{twistproxy.net.relay}.
         """
-        events: HubSocket = self
-        if direction is None:
-            self._diverted = None
-        else:
-            self._diverted = direction.write
-            if type(peer) is SocketTransport and peer._hub is self._hub:
-                events = Relay(self, peer, direction)
-        if not self.disconnected:
-            self._hub.replace(self._fd, events)
+        if self._feeds is not None:
+            self._hub.ways[self._fd] = None
+            self._feeds._fedBy = -1
+            self._feeds = None
+        self._diverted = direction
+        if direction is not None and type(peer) is SocketTransport and peer._hub is self._hub:
+            direction.to = peer._fd
+            self._feeds = peer
+            peer._fedBy = self._fd
+            self._openWay()
+
+    def _openWay(self) -> None:
+        """
+        Let small messages go the short way, if nothing is unusual here or on the other side.
+        """
+        peer = self._feeds
+        if peer is None or peer._unsent is not None or self._unsent is not None:
+            return
+        if self._reading and not self._readable:
+            self._hub.ways[self._fd] = self._diverted
+
+    def _closeWays(self) -> None:
+        """
+        See L{SocketOutput}: something unusual is for the transports to see to, on either side.
+        """
+        if self._feeds is not None:
+            self._hub.ways[self._fd] = None
+        if self._fedBy >= 0:
+            self._hub.ways[self._fedBy] = None
+
+    # -- for whoever reads in its place
+
+    def inputCame(self) -> None:
+        """
+        There is something to read, which nobody has read yet.
+        """
+        self.socketEvent(EPOLLIN | EPOLLOUT)
+
+    def readFailed(self) -> None:
+        """
+        The kernel has told that the connection is lost.
+        """
+        self._lose(ConnectionLost())
+
+    def wasRead(self, data: bytes) -> None:
+        """
+        Take what was read, and read what is behind it.
+
+        @param data: what it is; C{b""} for the end of the stream.
+        """
+        if not data:
+            self._endOfInput()
+            return
+        self._readable = True
+        (self.protocol.dataReceived if self._diverted is None else self._diverted.write)(data)
+        if self._reading:
+            self._readOn()
 
     def _readOn(self) -> None:
         recv = self._recv
@@ -247,13 +301,14 @@ class SocketTransport(SocketOutput):
                 self._endOfInput()
                 return
             self._readable = len(data) == BODY_READ_SIZE or self._hungUp != 0
-            (self._diverted or self.protocol.dataReceived)(data)
+            (self.protocol.dataReceived if self._diverted is None else self._diverted.write)(data)
             if not (self._readable and self._reading):
                 return
         self._hub.queue(self)
 
     def _endOfInput(self) -> None:
         self._reading = False
+        self._closeWays()
         self._readEnded = True
         if self._sendBroke:
             self._lose(ConnectionLost())
@@ -319,6 +374,7 @@ class SocketTransport(SocketOutput):
         if self.connected and not self.disconnecting and self._loss is None:
             self.disconnecting = True
             self._reading = False
+            self._closeWays()
             self._care()
             if not self._unsent:
                 self._outputSoon()
@@ -350,6 +406,7 @@ class SocketTransport(SocketOutput):
         if not self.disconnected:
             self._loss = reason
             self._reading = False
+            self._closeWays()
             self._refuse()
             self._hub.queue(self)
 
@@ -375,7 +432,7 @@ class SocketTransport(SocketOutput):
         protocol, self.protocol = self.protocol, None
         producer, self.producer = self.producer, None
         connector, self.connector = self.connector, None
-        self._recv = self._send = self._loss = self._diverted = None
+        self._recv = self._send = self._loss = self._diverted = self._feeds = None
         try:
             if producer is not None:
                 producer.stopProducing()
