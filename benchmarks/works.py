@@ -98,7 +98,7 @@ class Work:
     headers: tuple[str, ...] = ()
     script: str | None = None
     upload: int = 0
-    transfers: int = 3
+    transfers: int = 8
     idle: int = 0
     also: tuple[Check, ...] = ()
 
