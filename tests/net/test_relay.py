@@ -7,6 +7,7 @@ between which there is none.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -390,6 +391,27 @@ def test_goneInTheSameBatch(tunnel: Tunnel) -> None:
         tunnel.turn(2)
         relay([number], hub.ways, hub._sockets, hub.clientFailed)
     assert tunnel.right.told == []
+
+
+def test_numberTakenOver(tunnel: Tunnel) -> None:
+    """A side that is left behind has nothing to do with the ways of whoever got the number of the one that is lost."""
+    hub, number = tunnel.hubs[0], tunnel.left.transport._fd
+    ours, peer = socket.socketpair()
+    tunnel.left.transport.abortConnection()
+    tunnel.turn(2)
+    os.dup2(ours.fileno(), number)
+    ours.close()
+    ours = socket.socket(fileno=number)
+    ours.setblocking(False)
+    newcomer = SocketTransport(hub, ours, UNIXAddress(None), Protocol())
+    hub.add(number, newcomer)
+    other = Side(hub)
+    newcomer.divert(Direction(other), other.transport)
+    assert hub.ways[number] is not None
+    tunnel.right.transport.pauseProducing()
+    assert hub.ways[number] is not None
+    peer.close()
+    other.peer.close()
 
 
 def test_sendingBroke(tunnel: Tunnel) -> None:
