@@ -7,6 +7,7 @@ between which there is none.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.support.hubs import Turns, arrived
-from twistproxy.net.hub import Hub
+from twistproxy.net.hub import Hub, HubSocket
 from twistproxy.net.relay import SMALL_READ, relay
 from twistproxy.net.transport import SocketTransport
 
@@ -166,6 +167,20 @@ def test_order(tunnel: Tunnel) -> None:
     assert tunnel.right.arrived() == b"before behind"
 
 
+def test_orderOfWhatIsHeld(tunnel: Tunnel) -> None:
+    """What was written between two batches waits for the end of the next, and goes out before what that one brings."""
+    tunnel.turn()
+
+    class Writer(HubSocket):
+        def runAgain(self) -> None:
+            tunnel.right.transport.write(b"before ")
+            tunnel.left.peer.send(b"behind")
+
+    tunnel.hubs[-1].queue(Writer())
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b"before behind"
+
+
 def test_full(tunnel: Tunnel) -> None:
     """B6.4: when one side does not read, small messages wait in order and are bounded by what pauses their sender."""
     tunnel.right.transport.registerProducer(tunnel.left.transport, True)
@@ -197,6 +212,25 @@ def test_paused(tunnel: Tunnel) -> None:
     tunnel.left.peer.send(b"later")
     tunnel.turn(2)
     assert tunnel.right.arrived() == b""
+    tunnel.left.transport.resumeProducing()
+    tunnel.turn(2)
+    assert tunnel.right.arrived() == b"later"
+
+
+def test_pausedAndSending(tunnel: Tunnel) -> None:
+    """A side that is paused is not read either when what was sent to it meanwhile is through."""
+    tunnel.left.transport.pauseProducing()
+    tunnel.left.transport.write(bytes(8_000_000))
+    got = 0
+    for _ in range(1000):
+        got += len(tunnel.left.arrived())
+        if got == 8_000_000:
+            break
+        tunnel.turn()
+    tunnel.turn()
+    tunnel.left.peer.send(b"later")
+    tunnel.turn(2)
+    assert (got, tunnel.right.arrived()) == (8_000_000, b"")
     tunnel.left.transport.resumeProducing()
     tunnel.turn(2)
     assert tunnel.right.arrived() == b"later"
@@ -316,14 +350,32 @@ def test_unusual(tunnel: Tunnel) -> None:
     assert len(tunnel.ways()) == both
 
 
+def test_roomAndInput(tunnel: Tunnel) -> None:
+    """An event that tells of room to send and of a message at once is good for both."""
+    left, right = tunnel.left, tunnel.right
+    right.transport.write(bytes(8_000_000))
+    got = sent = 0
+    answered = b""
+    while got < 8_000_000 and sent < 1000:
+        sent += right.peer.send(b"m")
+        tunnel.turn()
+        answered += left.arrived()
+        got += len(right.arrived())
+    tunnel.turn()
+    assert (got, answered + left.arrived()) == (8_000_000, b"m" * sent)
+
+
 def test_pausedInTheSameBatch(tunnel: Tunnel) -> None:
     """A way that is closed by what another event of the same batch did brings nothing, and loses nothing."""
     left, right = tunnel.left, tunnel.right
+    tunnel.turn()
     left.peer.send(b"x")
     if tunnel.ways():
-        hub = tunnel.hubs[0]
+        hub, number = tunnel.hubs[0], left.transport._fd
+        # taken from the kernel, which tells of it once only
+        assert hub._epoll.poll(1) == [(number, select.EPOLLIN | select.EPOLLOUT)]
         left.transport.pauseProducing()
-        relay([left.transport._fd], hub.ways, hub._sockets, hub.clientFailed)
+        relay([number], hub.ways, hub._sockets, hub.clientFailed)
         assert right.arrived() == b""
         left.transport.resumeProducing()
     tunnel.turn(2)
@@ -339,6 +391,27 @@ def test_goneInTheSameBatch(tunnel: Tunnel) -> None:
         tunnel.turn(2)
         relay([number], hub.ways, hub._sockets, hub.clientFailed)
     assert tunnel.right.told == []
+
+
+def test_numberTakenOver(tunnel: Tunnel) -> None:
+    """A side that is left behind has nothing to do with the ways of whoever got the number of the one that is lost."""
+    hub, number = tunnel.hubs[0], tunnel.left.transport._fd
+    ours, peer = socket.socketpair()
+    tunnel.left.transport.abortConnection()
+    tunnel.turn(2)
+    os.dup2(ours.fileno(), number)
+    ours.close()
+    ours = socket.socket(fileno=number)
+    ours.setblocking(False)
+    newcomer = SocketTransport(hub, ours, UNIXAddress(None), Protocol())
+    hub.add(number, newcomer)
+    other = Side(hub)
+    newcomer.divert(Direction(other), other.transport)
+    assert hub.ways[number] is not None
+    tunnel.right.transport.pauseProducing()
+    assert hub.ways[number] is not None
+    peer.close()
+    other.peer.close()
 
 
 def test_sendingBroke(tunnel: Tunnel) -> None:

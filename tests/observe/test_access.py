@@ -23,6 +23,7 @@ from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver
 from twistproxy.message import Peer, Request
 from twistproxy.observe.access import BATCH, DELAY, FORMATS, AccessLog, CombinedFormat, JSONFormat, escaped
+from twistproxy.rules.fields import REFERER, USER_AGENT
 
 NOW = 784111777.25
 
@@ -142,6 +143,28 @@ def test_fieldInjection(field: bytes) -> None:
     line = lineOf(CombinedFormat(), record, NOW)
     assert line.count(b'"') == 6
     assert b'a\\x22 \\x22b\\x85"' in line
+
+
+@pytest.mark.parametrize("evil", [b'"', b"\\", b"\n", b"\r", b"\x00", b"\x7f", b"\xff", b'""""""\n'])
+@pytest.mark.parametrize("fact", ["method", "target", "requestID", "agent", "referer"])
+def test_oneInABatch(fact: str, evil: bytes) -> None:
+    """B10.4: what has to be escaped is, wherever it stands in a batch, and the lines around it are as they were."""
+
+    def linesWith(value: bytes) -> bytes:
+        record = settled()
+        if fact in ("agent", "referer"):
+            record.fields = [*record.fields, (USER_AGENT if fact == "agent" else REFERER, True, b"", value, None)]
+        else:
+            setattr(record, fact, value)
+        return CombinedFormat().lines([settled(), record, settled()], NOW)
+
+    assert linesWith(evil) == linesWith(b"EVIL").replace(b"EVIL", escaped(evil))
+
+
+def test_onlyField() -> None:
+    """B10.4: a request of HTTP/1.0 need not have a Host, and a program that sends none still has a name."""
+    record = settled(b"GET /p HTTP/1.0\r\nUser-Agent: curl/8")
+    assert b' "-" "curl/8" ' in lineOf(CombinedFormat(), record, NOW)
 
 
 def test_json() -> None:

@@ -4,6 +4,7 @@ Heads: what is forwarded, what a head means for its connection, and that remembe
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -19,6 +20,23 @@ PEER = Peer("192.0.2.1", 4711)
 def request(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: a") -> Request:
     """Parse a request head."""
     return parseRequest(b"\r\n".join((start, host, *lines)), PEER, 128)
+
+
+def facts(request: Request) -> dict[str, Any]:
+    """@return: all that a request head says."""
+    names = (
+        "method", "target", "minor", "host", "length", "upgrade", "keepAlive", "lines", "forward", "fields", "kinds",
+        "body", "fault",
+    )  # fmt: skip
+    return {name: getattr(request, name) for name in names}
+
+
+def told(head: bytes, parser: RequestParser) -> dict[str, Any] | str:
+    """@return: all that a request head says, or why it is refused."""
+    try:
+        return facts(parser.parse(head, PEER))
+    except MalformedMessage as fault:
+        return fault.reason
 
 
 def response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", method: bytes = b"GET") -> UpstreamResponse:
@@ -108,24 +126,30 @@ def test_sameBlockAgain() -> None:
         b"GET /1 HTTP/1.1", b"POST /2 HTTP/1.1", b"GET /3 HTTP/1.0", b"GET /4 HTTP/1.1", b"GET http://b/5 HTTP/1.1", b"GET /6 HTTP/1.1",
         b"CONNECT c:1 HTTP/1.1", b"GET /7 HTTP/1.1",
     ]  # fmt: skip
-    names = (
-        "method",
-        "target",
-        "minor",
-        "host",
-        "length",
-        "upgrade",
-        "keepAlive",
-        "lines",
-        "forward",
-        "fields",
-        "kinds",
-        "body",
-        "fault",
-    )
     for head in heads:
-        again, alone = parser.parse(head + block, PEER), parseRequest(head + block, PEER, 128)
-        assert {name: getattr(again, name) for name in names} == {name: getattr(alone, name) for name in names}
+        assert facts(parser.parse(head + block, PEER)) == facts(parseRequest(head + block, PEER, 128))
+
+
+def test_anyOrder() -> None:
+    """DESIGN 5: whatever has come on a connection before, a head means what it means on a connection of its own."""
+    lines = b"\r\nHost: a\r\nContent-Length: 5", b"\r\nHost: b\r\nConnection: close, X\r\nX: y", b"\r\nX: no host"
+    heads = [
+        b"POST /1 HTTP/1.1" + lines[0], b"POST /1 HTTP/1.0" + lines[0], b"POST http://c/1 HTTP/1.1" + lines[0],
+        b"GET /2 HTTP/1.1" + lines[1], b"GET http://d/2 HTTP/1.1" + lines[1],
+        b"GET /3 HTTP/1.0" + lines[2], b"GET /3 HTTP/1.1" + lines[2],
+    ]  # fmt: skip
+    alone = [told(head, RequestParser(128)) for head in heads]
+    for order in itertools.product(range(len(heads)), repeat=4):
+        parser = RequestParser(128)
+        assert [told(heads[number], parser) for number in order] == [alone[number] for number in order]
+
+
+def test_largeBlocksAreNotKept() -> None:
+    """DESIGN 6: how much a connection remembers is bounded, also where the same comes again and again."""
+    parser = RequestParser(128)
+    for _ in range(3):
+        parser.parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 5000, PEER)
+    assert (parser._block, parser._head, parser._last) == (b"", b"", None)
 
 
 def test_nothingIsShared() -> None:

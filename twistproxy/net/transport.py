@@ -432,6 +432,8 @@ class SocketTransport(SocketOutput):
         protocol, self.protocol = self.protocol, None
         producer, self.producer = self.producer, None
         connector, self.connector = self.connector, None
+        if self._feeds is not None:
+            self._feeds._fedBy = -1  # the number is somebody else's soon
         self._recv = self._send = self._loss = self._diverted = self._feeds = None
         try:
             if producer is not None:
