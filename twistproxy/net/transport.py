@@ -40,9 +40,10 @@ from twistproxy.net.relay import IDirection
 #: The first read of an event, in bytes: more than heads and small bodies need, and cheap to allocate.
 READ_SIZE = 32 * 1024
 
-#: Further reads, of what has filled the first one and so is a body, in bytes.  Measured: with 64 KiB a gigabyte costs a
-#: quarter more, with 512 KiB half as much again, as the processor's cache does not hold it any more.
-BODY_READ_SIZE = 256 * 1024
+#: Further reads, of what has filled the first one and so is a body, in bytes.  Measured: with 64 KiB a megabyte costs a
+#: quarter more.  From 128 KiB on the C library maps memory for each read, or trims its heap behind it, and a megabyte
+#: costs up to a third more, depending on what was read before.
+BODY_READ_SIZE = 120 * 1024
 
 #: Further reads of a full socket before others have their turn.
 MORE_READS = 3
