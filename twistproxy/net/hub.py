@@ -261,11 +261,9 @@ class Hub:
                     # connection its life.
                     happened = self._epoll.poll(0, BATCH)
                     more = len(happened) == BATCH
-                    messages = None
+                    messages = []
                     for fd, events in happened:
                         if ways[fd] is not None and events == _ONLY_INPUT:
-                            if messages is None:
-                                messages = []
                             messages.append(fd)
                             continue
                         client = sockets[fd]
@@ -276,7 +274,7 @@ class Hub:
                                 self.clientFailed(client)
                     if held:
                         self._sendHeld(held)
-                    if messages is not None:
+                    if messages:
                         relay(messages, ways, sockets, self.clientFailed)
                     self._passingOn = False
                     if self._closeLater:

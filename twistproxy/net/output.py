@@ -143,12 +143,11 @@ class SocketOutput(HubSocket):
             self._sendFailed()
             return
         if sent != len(data):
-            self._hinder()
-            self._keep(data, sent)
+            self.sentInPart(data, sent)
 
     def sentInPart(self, data: bytes, sent: int) -> None:
         """
-        Somebody else has sent the beginning of C{data}: send the rest when there is room.
+        The beginning of C{data} is sent, by whomever: send the rest when there is room.
 
         @param sent: how many bytes the kernel has taken.
         """

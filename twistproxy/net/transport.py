@@ -283,7 +283,7 @@ class SocketTransport(SocketOutput):
             self._endOfInput()
             return
         self._readable = True
-        (self.protocol.dataReceived if self._diverted is None else self._diverted.write)(data)
+        self._deliver(data)
         if self._reading:
             self._readOn()
 
@@ -302,10 +302,16 @@ class SocketTransport(SocketOutput):
                 self._endOfInput()
                 return
             self._readable = len(data) == BODY_READ_SIZE or self._hungUp != 0
-            (self.protocol.dataReceived if self._diverted is None else self._diverted.write)(data)
+            self._deliver(data)
             if not (self._readable and self._reading):
                 return
         self._hub.queue(self)
+
+    def _deliver(self, data: bytes) -> None:
+        if self._diverted is None:
+            self.protocol.dataReceived(data)
+        else:
+            self._diverted.write(data)
 
     def _endOfInput(self) -> None:
         self._reading = False
@@ -375,7 +381,6 @@ class SocketTransport(SocketOutput):
         if self.connected and not self.disconnecting and self._loss is None:
             self.disconnecting = True
             self._reading = False
-            self._closeWays()
             self._care()
             if not self._unsent:
                 self._outputSoon()
@@ -407,7 +412,6 @@ class SocketTransport(SocketOutput):
         if not self.disconnected:
             self._loss = reason
             self._reading = False
-            self._closeWays()
             self._refuse()
             self._hub.queue(self)
 

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from twistproxy.events import ExchangeRecord
 from twistproxy.interfaces import IObserver
 from twistproxy.observe.lines import LineWriter, mayBlock
-from twistproxy.rules.fields import HOST, REFERER, USER_AGENT
+from twistproxy.rules.fields import REFERER, USER_AGENT
 
 #: Lines that are written together, at most.
 BATCH = 256
@@ -89,14 +89,11 @@ class CombinedFormat:
             self._stamp = stamp.encode("ascii")
         method, target, requestID = record.method, record.target, record.requestID
         referer = agent = b""
-        fields = record.fields
-        # most often the only one is Host
-        if len(fields) > 1 or (fields and fields[0][0] != HOST):
-            for kind, _, _, value, _ in fields:
-                if kind == USER_AGENT:
-                    agent = value
-                elif kind == REFERER:
-                    referer = value
+        for kind, _, _, value, _ in record.fields:
+            if kind == USER_AGENT:
+                agent = value
+            elif kind == REFERER:
+                referer = value
         if escape is not None:
             method, target, requestID = escape(method), escape(target), escape(requestID)
             referer, agent = escape(referer), escape(agent)

@@ -28,11 +28,10 @@ from twistproxy.rules.validity import validHost
 CLOSE, KEEP_ALIVE, UPGRADING = 1, 2, 4
 _OPTION_BITS = {b"close": CLOSE, b"keep-alive": KEEP_ALIVE, b"upgrade": UPGRADING}
 
-#: What is remembered, so that nobody can make it grow: layouts and how long the names in one may be together, names and
-#: how long one may be, lines with a meaning and how long one may be.  The last are few, as a Connection that names
-#: eighty fields takes 12 KB: whoever does his worst fills some 20 MB with all of these.
+#: What is remembered, so that nobody can make it grow: layouts and how long the names in one may be together, lines
+#: with a meaning and how long one may be.  The last are few, as a Connection that names eighty fields takes 12 KB:
+#: whoever does his worst fills some 20 MB with both.
 _MAX_LAYOUTS, _MAX_LAYOUT = 1024, 2048
-_MAX_NAMES, _MAX_NAME = 4096, 64
 _MAX_LINES, _MAX_LINE = 1024, 256
 
 _EOL = b"\r\n"
@@ -45,7 +44,7 @@ _hasControl = NOT_IN_VALUE.search
 
 #: What the rules know of a field: its kind, whether it is kept, its lower-case name.
 _Known = tuple[int, bool, bytes]
-_names: dict[bytes, _Known] = {}
+_known: dict[bytes, _Known] = {lower: (kind, kept, lower) for lower, (kind, kept) in KNOWN.items()}
 _meant: dict[bytes, Field] = {}
 
 
@@ -67,8 +66,8 @@ class Layout:
         dropped = []
         noticed = []
         for index, name in enumerate(names):
-            known = _names.get(name) or _lookUp(name)
-            if known[0]:
+            known = _known.get(name.lower())
+            if known is not None:
                 noticed.append((index, len(name) + 1, known))
                 if not known[1]:
                     dropped.append(index)
@@ -124,19 +123,6 @@ def fieldLines(section: bytes, most: int) -> tuple[list[bytes], list[bytes], lis
             kind, kept, lower = known
             fields.append((kind, kept, lower, line[start:].strip(OWS), None))
     return lines, forward, fields
-
-
-def _lookUp(name: bytes) -> _Known:
-    """
-    @return: what is known of a field, from its name.
-    """
-    lower = name.lower()
-    known = (*KNOWN.get(lower, (0, True)), lower)
-    if len(name) <= _MAX_NAME:
-        if len(_names) >= _MAX_NAMES:
-            _names.clear()
-        _names[name] = known
-    return known
 
 
 def _interpreted(line: bytes, start: int, known: _Known) -> Field:
