@@ -247,38 +247,13 @@ class Hub:
         """
         Pass on what has happened and work off the queue.
         """
-        sockets, ways = self._sockets, self.ways
         ready = self._ready
         rounds = 0
-        more = False
         self._running = self.gathering = True
         held = self._held
         try:
             while True:
-                if self._epoll is not None:
-                    self._passingOn = True
-                    # BaseException, as in Twisted's own reactors: whatever escaped would cost every
-                    # connection its life.
-                    happened = self._epoll.poll(0, BATCH)
-                    more = len(happened) == BATCH
-                    messages = []
-                    for fd, events in happened:
-                        if ways[fd] is not None and events == _ONLY_INPUT:
-                            messages.append(fd)
-                            continue
-                        client = sockets[fd]
-                        if client is not None:
-                            try:
-                                client.socketEvent(events)
-                            except BaseException:
-                                self.clientFailed(client)
-                    if held:
-                        self._sendHeld(held)
-                    if messages:
-                        relay(messages, ways, sockets, self.clientFailed)
-                    self._passingOn = False
-                    if self._closeLater:
-                        self._closeRemoved()
+                more = self._epoll is not None and self._passOn()
                 if not (ready or more) or rounds == ROUNDS:
                     break
                 rounds += 1
@@ -298,6 +273,36 @@ class Hub:
                 self._kick = self.reactor.callLater(0, self._kicked)
         elif self._count == 0:
             self.close()
+
+    def _passOn(self) -> bool:
+        """
+        Pass on a batch of events, and send what was written for them.
+
+        @return: whether there may be more of them.
+        """
+        sockets, ways, held = self._sockets, self.ways, self._held
+        messages = []
+        self._passingOn = True
+        happened = self._epoll.poll(0, BATCH)
+        for fd, events in happened:
+            if ways[fd] is not None and events == _ONLY_INPUT:
+                messages.append(fd)
+                continue
+            client = sockets[fd]
+            if client is not None:
+                try:
+                    client.socketEvent(events)
+                # as in Twisted's own reactors: whatever escaped would cost every connection its life
+                except BaseException:
+                    self.clientFailed(client)
+        if held:
+            self._sendHeld(held)
+        if messages:
+            relay(messages, ways, sockets, self.clientFailed)
+        self._passingOn = False
+        if self._closeLater:
+            self._closeRemoved()
+        return len(happened) == BATCH
 
     def _sendHeld(self, held: list[HubSocket]) -> None:
         for client in held:
