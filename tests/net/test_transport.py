@@ -989,3 +989,43 @@ async def test_noGarbage(hubReactor: HubReactor) -> None:
     finally:
         gc.enable()
         await port.stopListening()
+
+
+@ensureDeferred
+async def test_readLowWater(ports: Ports) -> None:
+    """Less input than a transport waits for is no event, until it is told to take what is there."""
+    protocol, peer = await ports.pair()
+    with peer:
+        protocol.transport.setReadLowWater(1000)
+        await peer.send(bytes(999))
+        await turn(0.05)
+        assert not protocol.received
+        await peer.send(b"x")
+        await until(lambda: len(protocol.received) == 1000)
+        await peer.send(b"rest")
+        await turn(0.05)
+        assert len(protocol.received) == 1000
+        protocol.transport.setReadLowWater(1)
+        await until(lambda: protocol.received.endswith(b"rest"))
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "halfClose"])
+@ensureDeferred
+async def test_endBelowTheLowWater(ports: Ports, how: str) -> None:
+    """The end of the stream is told at once, behind what came before it, however little that is."""
+    protocol, peer = await ports.pair()
+    with peer:
+        protocol.transport.setReadLowWater(1 << 20)
+        await peer.send(b"rest")
+        getattr(peer, how)()
+        await until(lambda: protocol.lost)
+        assert how == "reset" or bytes(protocol.received) == b"rest"
+
+
+@ensureDeferred
+async def test_readLowWaterOfALostConnection(ports: Ports) -> None:
+    """A connection that is lost has no options to set, and that is nobody's fault."""
+    protocol, peer = await ports.pair()
+    peer.close()
+    await until(lambda: protocol.transport.disconnected)
+    protocol.transport.setReadLowWater(1)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from tests.net.peers import turn
 
 #: Every byte is given a turn of the reactor, so the whole 64 KiB are dribbled in one framing per direction only.
 WHOLE = 64 * 1024
 PART = 8 * 1024
+MB = 1024 * 1024
 DATA = hashlib.shake_128(b"dribble").digest(WHOLE)
 
 
@@ -118,6 +120,30 @@ async def test_uploadIsSeenBeforeItsEnd(serve: Any, origin: Any) -> None:
     for piece in (b"abc", b"defg", b"hij"):
         await client.send(piece)
         assert await upstream.exactly(len(piece)) == piece
+    await upstream.answer()
+    assert (await client.response()).status == 200
+
+
+@pytest.mark.parametrize("pause", [2 * MB, 7 * MB, 8 * MB - 1])
+@pytest_twisted.ensureDeferred
+async def test_longUploadThatPauses(serve: Any, origin: Any, pause: int) -> None:
+    """B4.1: when a fast sender of many megabytes goes on with one byte only, that goes upstream all the same."""
+    served = serve(origin.target)
+    client = served.client()
+    await client.ask("PUT", "/up", (f"Content-Length: {8 * MB}",))
+    upstream = await origin.accept()
+    await upstream.head()
+    data = DATA * (8 * MB // WHOLE)
+
+    for begin, end in ((0, pause - 1), (pause - 1, pause), (pause, len(data))):
+        sending = Deferred.fromCoroutine(client.send(data[begin:end]))
+        assert await upstream.exactly(end - begin) == data[begin:end]
+        await sending
+    await upstream.answer()
+    assert (await client.response()).status == 200
+    # the next request of the connection is small, and waits for nothing either
+    await client.ask()
+    assert (await upstream.request()).method == b"GET"
     await upstream.answer()
     assert (await client.response()).status == 200
 

@@ -36,6 +36,7 @@ from twistproxy.net.binding import Address, socketAddress
 from twistproxy.net.hub import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, Hub
 from twistproxy.net.output import SocketOutput
 from twistproxy.net.relay import IDirection
+from twistproxy.net.socketoptions import SocketOptions
 
 #: The first read of an event, in bytes: more than heads and small bodies need, and cheap to allocate.
 READ_SIZE = 32 * 1024
@@ -63,7 +64,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer, ISystemHandle)
-class SocketTransport(SocketOutput):
+class SocketTransport(SocketOutput, SocketOptions):
     """
     A connected stream socket on a hub.
 
@@ -481,47 +482,3 @@ class SocketTransport(SocketOutput):
         if self._host is None:
             self._host = socketAddress(self._socket.family, self._socket.getsockname())
         return self._host
-
-    def getHandle(self) -> socket.socket:
-        """
-        @return: the socket.
-        """
-        return self._socket
-
-    def getTcpNoDelay(self) -> bool:
-        """
-        @return: whether small segments are sent at once.  The default here, unlike elsewhere.
-        """
-        return self._getOption(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """
-        @param enabled: whether to send small segments at once.
-        """
-        self._setOption(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def getTcpKeepAlive(self) -> bool:
-        """
-        @return: whether the kernel probes an idle peer.
-        """
-        return self._getOption(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """
-        @param enabled: whether the kernel shall probe an idle peer.
-        """
-        self._setOption(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
-
-    # A UNIX socket has no TCP options, and a lost one none at all.  Neither is worth an exception.
-
-    def _getOption(self, level: int, option: int) -> bool:
-        try:
-            return bool(self._socket.getsockopt(level, option))
-        except OSError:
-            return False
-
-    def _setOption(self, level: int, option: int, enabled: bool) -> None:
-        try:
-            self._socket.setsockopt(level, option, int(enabled))
-        except OSError:
-            pass

@@ -29,6 +29,7 @@ from twistproxy.wire.context import ServerContext
 from twistproxy.wire.h1head import RequestParser, headFault
 from twistproxy.wire.h1responsesender import ResponseSender
 from twistproxy.wire.h1serverlife import BUSY, CLOSED, DISCARD, HEAD, LINGER, TUNNEL
+from twistproxy.wire.longbodies import bodyReader
 
 _CR = 0x0D
 _emptyLines = re.compile(rb"(?:\r\n)+").match
@@ -181,7 +182,7 @@ class H1Server(ResponseSender):
                 request.body = rest[:length]
                 self._buffer = rest[length:]
             else:
-                self._body = request.body = BodyReader(self.transport, length, rest)
+                self._body = request.body = bodyReader(self.transport, length, rest, self._context.wheel)
         else:
             limits = self._context.limits
             chunks = ChunkedReader(limits.head, limits.requestFields)
