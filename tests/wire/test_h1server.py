@@ -5,6 +5,7 @@ The server side of a connection: order, persistence, bodies that nobody wants, a
 from __future__ import annotations
 
 import gc
+import itertools
 from typing import Any
 from weakref import ref
 
@@ -32,6 +33,49 @@ def test_pipelining(server: Server, size: int) -> None:
     for number, target in enumerate((b"/1", b"/upload", b"/2", b"/3")):
         [exchange] = server.exchanges
         assert exchange.request.target == target
+        server.answer(b"%d" % number)
+    assert bodies(client) == [b"0", b"1", b"2", b"3"]
+
+
+def test_sameRequestsAgain() -> None:
+    """DESIGN 5, B1.3: requests that are remembered to the byte mean what they say, whatever comes before, behind and between."""
+    requests = [
+        get(b"/1"),
+        get(b"/2"),
+        get(b"/1", b"X: y"),
+        post(5, body=b"hello"),
+        post(0),
+        b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"\r\n" + get(b"/1"),
+        get(b"/1") + get(b"/1"),
+    ]
+
+    def said(exchange: Exchange) -> None:
+        request = exchange.request
+        body = request.body if type(request.body) is bytes else b"later"
+        exchange.answer(Response(200, body=b"%b %b %b" % (request.method, request.target, body)))
+
+    def answers(pieces: list[bytes]) -> list[bytes]:
+        server = Server(said)
+        client = server.client()
+        for piece in pieces:
+            client.send(piece)
+        server.network.end()
+        return bodies(client)
+
+    alone = [answers([request]) for request in requests]
+    assert [len(found) for found in alone] == [1] * 7 + [2]
+    for order in itertools.product(range(len(requests)), repeat=4):
+        assert answers([requests[number] for number in order]) == [body for number in order for body in alone[number]]
+
+
+def test_sameHeadWithoutItsBody(server: Server) -> None:
+    """B1.3: a head that has come before announces the body that it announced then, though nothing of that has come."""
+    client = server.client()
+    for number in range(4):
+        client.send(post(5))
+        assert not isinstance(server.exchanges[0].request.body, bytes)
+        client.send(b"hello")
         server.answer(b"%d" % number)
     assert bodies(client) == [b"0", b"1", b"2", b"3"]
 

@@ -225,7 +225,9 @@ class Exchange(FlowDriver):
         """
         See L{IRoundTripReceiver.responseReceived}.
         """
-        self.record.responded = self.record.clock()
+        record = self.record
+        clock = record.clock  # as in ProxyFlow._carry
+        record.responded = clock()
         self._resume(response, None)
 
     def roundTripFailed(self, error: ProxyError) -> None:
@@ -323,7 +325,8 @@ class Exchange(FlowDriver):
         self.settled = True
         context = self._context
         record = self.record
-        record.ended = record.clock()
+        clock = record.clock  # as in ProxyFlow._carry
+        record.ended = clock()
         outbound = self.outbound
         if outbound is not None:
             if outbound.carrier is not None:

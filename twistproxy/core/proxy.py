@@ -154,6 +154,8 @@ class ProxyFlow:
         The twelve steps.
         """
         request, record, settings = exchange.request, exchange.record, self.settings
+        # Callables that attributes hold are looked up before they are called: together CPython cannot make both fast.
+        direct, begin = self._direct, self._begin
         response: Any = None
         try:
             if request.fault is not None or self._checks or request.method in UNUSUAL:
@@ -165,7 +167,7 @@ class ProxyFlow:
                 outbound.body = RequestBody(outbound.body, exchange, settings.maxRequestBody)
             try:
                 asked = ProxyRequest(request, outbound, exchange, self._trusts)
-                response = self._direct(asked) if self._plain else exchange.direct(self._direct, asked)  # (3)
+                response = direct(asked) if self._plain else exchange.direct(direct, asked)  # (3)
                 if response is not None:
                     response = yield from exchange.wait(response)
                     record.directed = record.clock()
@@ -182,7 +184,7 @@ class ProxyFlow:
             if response is None:
                 if self._requestFilters:
                     self._filterRequest(exchange, outbound)
-                self._begin(outbound, exchange)  # (5), which also does (6) and (8)
+                begin(outbound, exchange)  # (5), which also does (6) and (8)
                 response = yield
                 if self._modify is not None:  # (10)
                     yield from self._modified(exchange, response)

@@ -115,7 +115,8 @@ class SocketOutput(HubSocket):
             if hub.gathering and len(data) <= HELD:
                 self._held = data if type(data) is bytes else bytes(data)
                 if held is None:
-                    hub.hold(self)
+                    hold = hub.hold
+                    hold(self)
             else:
                 self._held = data
                 self.sendHeld()
@@ -135,8 +136,9 @@ class SocketOutput(HubSocket):
         if data is None:
             return
         self._held = None
+        send = self._send
         try:
-            sent = self._send(data)
+            sent = send(data)
         except BlockingIOError:
             sent = 0
         except OSError:

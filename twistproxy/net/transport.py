@@ -144,8 +144,9 @@ class SocketTransport(SocketOutput, SocketOptions):
                 self._readable = True
                 return
             # The first read of _readOn, for the usual case that it is the only one.
+            recv = self._recv
             try:
-                data = self._recv(READ_SIZE)
+                data = recv(READ_SIZE)
             except BlockingIOError:
                 return
             except OSError:

@@ -72,11 +72,9 @@ class Wheel:
         @param ticks: how long from now; L{NEVER<twistproxy.deadlines.NEVER>} for not at all.
         """
         # One more than asked for, as the current tick is partly over.
-        deadline = self.now + ticks + 1
-        if timed.slot <= deadline:
-            timed.deadline = deadline
-        else:
-            self._file(timed, ticks)
+        timed.deadline = due = self.now + ticks + 1
+        if timed.slot > due:
+            self.file(timed, ticks)
 
     def cancel(self, timed: Timed) -> None:
         """
@@ -101,9 +99,11 @@ class Wheel:
         held = [timed for slot in self._slots.values() for timed in slot]
         return [(timed, (timed.deadline - self.now) * TICK) for timed in held if timed.deadline < NEVER]
 
-    def _file(self, timed: Timed, ticks: int) -> None:
+    def file(self, timed: Timed, ticks: int) -> None:
         """
         Put C{timed} into the slot of its deadline.  As this is rare, it can afford to look at the clock.
+
+        @param ticks: how long from now.
         """
         old = self._slots.get(timed.slot)
         if old is not None:

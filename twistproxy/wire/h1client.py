@@ -233,7 +233,12 @@ class H1Client(RequestSender):
         if self._keepAlive and whole and not rest and self._phase != CLOSED:
             self._phase = IDLE
             self.reused = True
-            self._context.wheel.schedule(self, self._context.idleTicks)
+            # what wheel.schedule() does, see Timed
+            context = self._context
+            wheel = context.wheel
+            self.deadline = due = wheel.now + context.idleTicks + 1
+            if self.slot > due:
+                wheel.file(self, context.idleTicks)
             self._owner.release(self)
         else:
             self._discard(abort=not whole)

@@ -31,6 +31,7 @@ from twistproxy.rules.fields import (
 from twistproxy.rules.framing import hasNoBody, transferCoding
 from twistproxy.rules.hopbyhop import withoutH2C, withoutNamed
 from twistproxy.rules.validity import originForm, requestLine, validUpgrade
+from twistproxy.wire.connection import BLANK
 from twistproxy.wire.fieldlines import CLOSE, KEEP_ALIVE, UPGRADING, fieldLines
 
 #: The largest header block that a connection keeps for comparison.
@@ -65,17 +66,27 @@ class RequestParser:
     Clients repeat themselves: header lines that were the same twice are kept with what they mean, and a head that is
     the same to the byte, or the same but for the request line, means the same.  They go with the connection and are
     never compared with anybody else's.
+
+    @ivar whole: a request without a body, to its last byte, which L{again} can be asked for; C{b""} if there is none.
     """
 
-    __slots__ = ("_block", "_head", "_last", "_maxFields")
+    __slots__ = ("_block", "_head", "_last", "_maxFields", "whole")
 
     def __init__(self, maxFields: int) -> None:
         """
         @param maxFields: the largest number of header fields.
         """
         self._maxFields = maxFields
-        self._head = self._block = b""
+        self.whole = self._head = self._block = b""
         self._last: Request | None = None
+
+    def again(self, peer: Peer) -> Request:
+        """
+        @return: what L{whole} is, which has come once more.
+        """
+        last = self._last
+        assert last is not None
+        return Request(peer, last.method, last.target, last.minor, last.lines, last.forward, last.fields, last)
 
     def parse(self, head: bytes, peer: Peer) -> Request:
         """
@@ -88,7 +99,7 @@ class RequestParser:
         """
         last = self._last
         if last is not None and head == self._head:
-            return Request(peer, last.method, last.target, last.minor, last.lines, last.forward, last.fields, last)
+            return self.again(peer)
         line, _, block = head.partition(b"\r\n")
         method, target, minor = requestLine(line)
         authority = None
@@ -105,8 +116,12 @@ class RequestParser:
                 # RFC 9112 3.2: with a target in absolute form, too
                 raise MalformedMessage("no Host")
             self._last = None
+            self.whole = self._head = b""
             if authority is None and again:
-                self._head = head
+                if request.length == 0:
+                    self.whole = head + BLANK
+                else:
+                    self._head = head
                 # another object, for what is kept with the connection must not keep a body with it
                 self._last = Request(peer, method, target, minor, lines, request.forward, request.fields, request)
             elif len(block) <= _MAX_BLOCK:

@@ -43,7 +43,11 @@ class RequestSender(ClientLife):
         if outbound.timeouts is not self._timeouts:
             self._timeouts = outbound.timeouts
             self._ticks = context.ticksFor(outbound.timeouts)
-        context.wheel.schedule(self, self._ticks.responseHead)
+        # what wheel.schedule() does, see Timed
+        wheel, ticks = context.wheel, self._ticks.responseHead
+        self.deadline = due = wheel.now + ticks + 1
+        if self.slot > due:
+            wheel.file(self, ticks)
         method = outbound.method
         lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (method, outbound.target, outbound.host), *outbound.lines]
         if outbound.upgrade is not None:

@@ -14,7 +14,7 @@ from twistproxy.rules.fields import EXPECT
 from twistproxy.rules.framing import hasNoBody
 from twistproxy.wire.bodies import CHUNKED, UNTIL_CLOSE, BodyReader, BodyWriter, TunnelSink, chunk
 from twistproxy.wire.h1serverlife import BUSY, CLOSED, TUNNEL, ServerLife
-from twistproxy.wire.lines import LENGTH_LINES, STATUS_LINES, lengthLine, statusLine
+from twistproxy.wire.lines import knownLengthLine, knownStatusLine, lengthLine, statusLine
 
 
 class ResponseSender(ServerLife):
@@ -39,14 +39,14 @@ class ResponseSender(ServerLife):
         request = self._request
         method = request.method
         status = response.status
-        lines = [STATUS_LINES.get((status, response.reason)) or statusLine(status, response.reason), *response.lines]
+        lines = [knownStatusLine((status, response.reason)) or statusLine(status, response.reason), *response.lines]
         if (status != 200 or method == b"HEAD") and hasNoBody(method, status):
             if response.contentLength is not None and status != 204:
                 lines.append(b"Content-Length: %d" % response.contentLength)
             length = 0
             content = b""
         elif length is not None:
-            lines.append(LENGTH_LINES.get(length) or lengthLine(length))
+            lines.append(knownLengthLine(length) or lengthLine(length))
         elif request.minor:
             lines.append(b"Transfer-Encoding: chunked")
             length = CHUNKED

@@ -32,7 +32,7 @@ from twistproxy.wire.h1serverlife import BUSY, CLOSED, DISCARD, HEAD, LINGER, TU
 from twistproxy.wire.longbodies import bodyReader
 
 _CR = 0x0D
-_emptyLines = re.compile(rb"(?:\r\n)+").match
+_emptyLines = re.compile(rb"(?:\r\n)*").match
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer, IDownstream, IHangUpListener)
@@ -109,38 +109,55 @@ class H1Server(ResponseSender):
         if self._buffer:
             data = self._buffer + data
         self._serving = True
-        limits = self._context.limits
+        parser = self._parser
         while data and self._phase == HEAD and self._writable:
-            if data[0] == _CR and data[:2] in (b"\r", b"\r\n"):
-                # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be
-                # copied 32,768 times
-                if len(data) == 1:
-                    self._buffer = data
-                    break
-                data = data[_emptyLines(data).end() :]  # type: ignore[union-attr]
+            if data == parser.whole:
                 self._buffer = b""
-                continue
-            head, blank, rest = self._partition(data) if self._scanned else data.partition(BLANK)
-            if not blank or len(head) > limits.head:
-                self._incomplete(data)
-                break
-            self._scanned = 0
-            if len(head) > limits.requestLine and len(head.partition(b"\r\n")[0]) > limits.requestLine:
-                self._refuse(MalformedMessage("the request line is too long", 414), data)
-                break
-            try:
-                request = self._parser.parse(head, self.peer)
-                if request.length == 0:
-                    self._buffer = rest
-                else:
-                    self._buffer = b""
-                    self._frame(request, rest)
-            except MalformedMessage as fault:
-                self._refuse(fault, data)
-                break
+                self._scanned = 0
+                request = parser.again(self.peer)
+            else:
+                received = self._receive(data)
+                if received is None:
+                    break
+                request = received
             self._begin(request)
             data = self._buffer
         self._serving = False
+
+    def _receive(self, data: bytes) -> Request | None:
+        """
+        Read a request.
+
+        @param data: what has come, from its beginning on.
+        @return: the request, what is behind it being in the buffer; C{None} if it is incomplete, or was refused.
+        """
+        if data[0] == _CR:
+            # RFC 9112 2.2: an empty line before a request is ignored; many of them at once, or 64 KiB would be copied
+            # 32,768 times
+            data = data[_emptyLines(data).end() :]  # type: ignore[union-attr]
+            if data in (b"", b"\r"):
+                self._buffer = data
+                return None
+        limits = self._context.limits
+        head, blank, rest = self._partition(data) if self._scanned else data.partition(BLANK)
+        if not blank or len(head) > limits.head:
+            self._incomplete(data)
+            return None
+        self._scanned = 0
+        if len(head) > limits.requestLine and len(head.partition(b"\r\n")[0]) > limits.requestLine:
+            self._refuse(MalformedMessage("the request line is too long", 414), data)
+            return None
+        try:
+            request = self._parser.parse(head, self.peer)
+            if request.length == 0:
+                self._buffer = rest
+            else:
+                self._buffer = b""
+                self._frame(request, rest)
+        except MalformedMessage as fault:
+            self._refuse(fault, data)
+            return None
+        return request
 
     def _incomplete(self, data: bytes) -> None:
         """
@@ -207,7 +224,8 @@ class H1Server(ResponseSender):
         self.served += 1
         if self._body is not None:
             context.wheel.schedule(self, context.bodyTicks)
-        self._exchange = exchange = context.begin(self, request)
+        begin = context.begin
+        self._exchange = exchange = begin(self, request)
         exchange.start()
 
     def _refuse(self, fault: MalformedMessage, data: bytes, timeout: str | None = None) -> None:
@@ -283,7 +301,11 @@ class H1Server(ResponseSender):
             return
         self._phase = HEAD
         self._request = self._writer = None
-        context.wheel.schedule(self, context.keepAliveTicks)
+        # what wheel.schedule() does, see Timed
+        wheel = context.wheel
+        self.deadline = due = wheel.now + context.keepAliveTicks + 1
+        if self.slot > due:
+            wheel.file(self, context.keepAliveTicks)
         if self._buffer and self._writable and not self._serving:
             self.transport.resumeProducing()
             self._serve(b"")
