@@ -57,6 +57,10 @@ _ONLY_INPUT = EPOLLIN | EPOLLOUT
 #: readable, so none is lost.
 BATCH = 16
 
+#: The same where all of the last batch were messages in tunnels: they cost little each, and rows of more of them cost
+#: less (measured: a thirtieth).
+TUNNEL_BATCH = 64
+
 #: Rounds of events and queue before the reactor gets its turn: enough that a request which needs two or
 #: three steps gets through in one, few enough that nobody else waits for more than about a millisecond.
 ROUNDS = 4
@@ -142,6 +146,7 @@ class Hub:
         self._kick: Any = None
         self._running = False
         self._passingOn = False
+        self._batch = BATCH
         self._closeLater: list[socket.socket] = []
         self.gathering = False
         self._held: list[HubSocket] = []
@@ -283,7 +288,8 @@ class Hub:
         sockets, ways, held = self._sockets, self.ways, self._held
         messages = []
         self._passingOn = True
-        happened = self._epoll.poll(0, BATCH)
+        most = self._batch
+        happened = self._epoll.poll(0, most)
         for fd, events in happened:
             if ways[fd] is not None and events == _ONLY_INPUT:
                 messages.append(fd)
@@ -297,12 +303,15 @@ class Hub:
                     self.clientFailed(client)
         if held:
             self._sendHeld(held)
+        self._batch = BATCH
         if messages:
+            if BATCH <= len(messages) == len(happened):
+                self._batch = TUNNEL_BATCH
             relay(messages, ways, sockets, self.clientFailed)
         self._passingOn = False
         if self._closeLater:
             self._closeRemoved()
-        return len(happened) == BATCH
+        return len(happened) == most
 
     def _sendHeld(self, held: list[HubSocket]) -> None:
         for client in held:
