@@ -62,7 +62,7 @@ class ProxyRequest:
         @raise ClientError: if it would.
         @raise ValueError: if C{target} is a string that is no target.
         """
-        if not isinstance(target, Target):
+        if type(target) is not Target and not isinstance(target, Target):
             target = _parsed(target)
         outbound = self.outbound
         outbound.upstream = target

@@ -101,6 +101,7 @@ class H1Client(RequestSender):
         limits = self._context.limits
         if self._buffer:
             data = self._buffer + data
+            self._buffer = b""
         try:
             while True:
                 head, blank, rest = self._partition(data) if self._scanned else data.partition(BLANK)
@@ -109,7 +110,6 @@ class H1Client(RequestSender):
                     return
                 response = self._parser.parse(head, self._outbound.method, self)
                 data = rest
-                self._buffer = b""
                 self._scanned = 0
                 if response.status >= 200 or response.status == 101:
                     break
