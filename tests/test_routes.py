@@ -290,6 +290,22 @@ def test_wrongConditions(wrong: Any) -> None:
         Router().add(target, **wrong)
 
 
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"balance": "nonsense"}, ValueError),
+        ({"balance": 3}, TypeError),
+        ({"retries": -1}, ValueError),
+        ({"retries": "2"}, TypeError),
+        ({"breaker": "on"}, TypeError),
+    ],
+)
+def test_wrongPolicies(options: Any, error: type[Exception]) -> None:
+    """So is a policy that there is not."""
+    with pytest.raises(error):
+        Router(**options)
+
+
 def test_wrongBranch() -> None:
     """So is a branch that cannot serve anything."""
     with pytest.raises(TypeError, match="IDirector"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+from twistproxy.interfaces import IBalancer, IRetryPolicy, hookOf
 from twistproxy.net.network import Network
 from twistproxy.policy.balance import BALANCERS, BalancingTransport, PickerLike
 from twistproxy.policy.breaker import BreakerSettings
@@ -48,21 +49,39 @@ def deliver(
         <twistproxy.interfaces.IRetryPolicy>}, or a callable.
     @param breaker: whether to leave upstreams alone that keep failing, or a L{BreakerSettings} with the thresholds.
     @return: the outermost of them; C{transport} itself if none was asked for.
-    @raise ValueError: if there is no such balancer, or C{retries} is less than 0.
-    @raise TypeError: if one of them is nothing of these.
+    @raise ValueError: as L{policiesOf}.
+    @raise TypeError: likewise.
     """
+    balancer, policy, settings = policiesOf(balance, retries, breaker)
     network = Network.of(reactor)
-    if breaker:
-        if not isinstance(breaker, (bool, BreakerSettings)):
-            raise TypeError(f"{breaker!r} is no breaker; write True, False, or BreakerSettings(...)")
-        settings = None if breaker is True else breaker
+    if settings is not None:
         transport = BreakerTransport(transport, settings, clock=network.reactor.seconds)
-    if balance is not None:
-        transport = BalancingTransport(transport, balancerOf(balance))
-    if retries is not None and retries != 0:
-        policy = Retries(most=retries) if isinstance(retries, int) else retries
+    if balancer is not None:
+        transport = BalancingTransport(transport, balancer)
+    if policy is not None:
         transport = RetryTransport(transport, policy, wheel=network.wheel)
     return transport
+
+
+def policiesOf(
+    balance: BalancerLike | None = None, retries: RetriesLike | None = None, breaker: BreakerLike | None = None
+) -> tuple[PickerLike | None, RetryPolicyLike | None, BreakerSettings | None]:
+    """
+    Make of the arguments of L{deliver} what they stand for, each C{None} where there is to be no such policy.
+
+    @raise ValueError: if there is no such balancer, or C{retries} is less than 0.
+    @raise TypeError: if one of them is nothing of its kind.
+    """
+    if breaker is not None and not isinstance(breaker, (bool, BreakerSettings)):
+        raise TypeError(f"{breaker!r} is no breaker; write True, False, or BreakerSettings(...)")
+    balancer = policy = None
+    if balance is not None:
+        balancer = balancerOf(balance)
+        hookOf(balancer, IBalancer, "pick")
+    if retries is not None and retries != 0:
+        policy = Retries(most=retries) if isinstance(retries, int) else retries
+        hookOf(policy, IRetryPolicy, "again")
+    return balancer, policy, BreakerSettings() if breaker is True else breaker or None
 
 
 def balancerOf(given: BalancerLike) -> PickerLike:

@@ -23,6 +23,7 @@ from twistproxy.core.exchange import Exchange
 from twistproxy.core.hooks import DirectorLike, TransportLike
 from twistproxy.core.mount import mapBack, takePrefix, withPrefix
 from twistproxy.core.request import ProxyRequest
+from twistproxy.delivery import policiesOf
 from twistproxy.directors import TargetDirector
 from twistproxy.errors import ClientError
 from twistproxy.headers import TOKEN
@@ -168,7 +169,11 @@ class Router:
         """
         @param transport: carries the requests of those branches that are directors.
         @param options: for the L{ReverseProxy<twistproxy.proxy.ReverseProxy>}s around these.
+        @raise ValueError: if one of the policies of delivery is none, as for L{deliver<twistproxy.delivery.deliver>}.
+        @raise TypeError: likewise.
         """
+        # these proxies are made when the first request comes, which is no time to find that out
+        policiesOf(options.get("balance"), options.get("retries"), options.get("breaker"))
         self._transport: Any = transport
         self._options = options
         self._proxies: dict[int, ReverseProxy] = {}
