@@ -1009,6 +1009,26 @@ async def test_readLowWater(ports: Ports) -> None:
         await until(lambda: protocol.received.endswith(b"rest"))
 
 
+@pytest.mark.parametrize("limit", [None, 256 * 1024])
+@ensureDeferred
+async def test_windowAboveTheLowWater(ports: Ports, limit: int | None) -> None:
+    """A sender need not stop until what a transport waits for is read: the window has room for several times as much.
+
+    When it had not, an upload from far away took ten times as long.
+    """
+    protocol, peer = await ports.pair()
+    with peer:
+        sock = protocol.transport.getHandle()
+        if limit is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limit)
+        protocol.transport.setReadLowWater(256 * 1024)
+        waitedFor = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 4 * waitedFor
+        assert (waitedFor == 256 * 1024) == (limit is None)
+        protocol.transport.setReadLowWater(1)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "halfClose"])
 @ensureDeferred
 async def test_endBelowTheLowWater(ports: Ports, how: str) -> None:
