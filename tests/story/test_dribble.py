@@ -11,7 +11,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.net.peers import turn
+from tests.net.peers import turn, until
+from twistproxy.limits import Limits
+from twistproxy.net.network import Network
 
 #: Every byte is given a turn of the reactor, so the whole 64 KiB are dribbled in one framing per direction only.
 WHOLE = 64 * 1024
@@ -146,6 +148,28 @@ async def test_longUploadThatPauses(serve: Any, origin: Any, pause: int) -> None
     assert (await upstream.request()).method == b"GET"
     await upstream.answer()
     assert (await client.response()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_longUploadThatIsGivenUp(serve: Any, origin: Any, network: Network) -> None:
+    """B4.5: with the connection of a long upload that is answered in the middle goes all that was timed for it.
+
+    What measures the sender's pauses was left in the wheel.
+    """
+    served = serve(origin.target, limits=Limits(discarded=MB))
+    client = served.client()
+    await client.ask("PUT", "/up", (f"Content-Length: {50 * MB}",))
+    upstream = await origin.accept()
+    await upstream.head()
+    sending = Deferred.fromCoroutine(client.send(bytes(4 * MB)))
+    await upstream.exactly(2 * MB)
+    await upstream.answer(status="413 Content Too Large", fields=("Connection: close",))
+    upstream.close()
+    await sending
+    assert (await client.response()).status == 413
+    client.close()
+    await until(lambda: not served.site.connections)
+    assert network.wheel.scheduled() == []
 
 
 @pytest_twisted.ensureDeferred

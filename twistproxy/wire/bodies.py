@@ -112,6 +112,11 @@ class BodyReader:
         """
         self._end(error)
 
+    def gatherNoMore(self) -> None:
+        """
+        The connection is not for this body any more, though it has not ended.
+        """
+
     def _end(self, error: Exception | None) -> None:
         if self.ended:
             return

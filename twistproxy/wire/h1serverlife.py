@@ -197,7 +197,9 @@ class ServerLife(H1Connection):
             transport.abortConnection()
         elif phase in (BUSY, DISCARD) and (self._buffer or self._body is not None or not self._clean()):
             self._phase = LINGER
-            self._body = None
+            body, self._body = self._body, None
+            if body is not None:
+                body.gatherNoMore()
             self._buffer = b""
             self._scanned = 0
             self._context.wheel.schedule(self, self._context.discardTicks)

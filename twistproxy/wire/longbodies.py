@@ -74,7 +74,7 @@ class LongBodyReader(BodyReader):
 
     def gatherNoMore(self) -> None:
         """
-        Whatever comes is an event again, and so is what is there.
+        See L{BodyReader.gatherNoMore}: whatever comes is an event again, and so is what is there.
         """
         pause, self._pause = self._pause, None
         if pause is not None:
