@@ -51,6 +51,21 @@ def test_slowHeadBehindAnother(world: World, before: bytes) -> None:
     assert [each.status for each in readResponses(client.take(), ended=True)] == [408]
 
 
+def test_keepAliveBehindALongerLimit() -> None:
+    """B9: a limit that is shorter than the one before it is kept, and not shorter than it is."""
+    server = Server(timeouts=Timeouts(keepAlive=5, requestBody=60))
+    client = server.client()
+    client.send(post(5, body=b"he"))
+    server.exchanges[0].request.body.stopProducing()
+    server.network.advance(10.05)
+    client.send(b"llo")
+    server.answer()
+    server.network.advance(4.99)
+    assert client.ended == ""
+    server.network.advance(0.3)
+    assert client.ended == "closed"
+
+
 def test_keepAlive(world: World) -> None:
     """B9: a connection without a request is closed after 75 seconds, quietly; a stray CRLF does not prolong it."""
     fresh = world.client()

@@ -80,6 +80,40 @@ def test_sameHeadWithoutItsBody(server: Server) -> None:
     assert bodies(client) == [b"0", b"1", b"2", b"3"]
 
 
+def test_sameHeadOfChunks(server: Server) -> None:
+    """B1.3: a head that has come before announces chunks again, though it comes alone; they are no request."""
+    client = server.client()
+    for number in range(4):
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert not isinstance(server.exchanges[0].request.body, bytes)
+        client.send(b"5\r\nhello\r\n0\r\n\r\n")
+        server.answer(b"%d" % number)
+    assert bodies(client) == [b"0", b"1", b"2", b"3"]
+
+
+def test_sameRequestInPieces() -> None:
+    """B1.3: where the head ends that follows a remembered one is found, though that came in pieces and this is shorter."""
+    server = Server(lambda exchange: exchange.answer(Response(400 if exchange.request.fault else 200)))
+    client = server.client()
+    known = get(b"/known")
+    for piece in (known, known, known[:-1], known[-1:], b"GET / HTTP/1.0\r\n\r\n" + known):
+        client.send(piece)
+    assert [each.status for each in readResponses(client.take(), ended=True)] == [200] * 4
+
+
+@pytest.mark.parametrize("before", [(b"\r", b"\n"), (b"\r\n", b"\r", b"\n"), (b"\r\n\r", b"\n")])
+def test_emptyLinesInPieces(server: Server, before: tuple[bytes, ...]) -> None:
+    """RFC 9112 2.2: empty lines before a request are skipped, in whatever pieces they come, and are not kept."""
+    client = server.client()
+    for piece in before:
+        client.send(piece)
+    assert [timer.limit for timer in server.network.timers] == ["keepAlive"]
+    client.send(get(b"/1"))
+    assert [each.request.target for each in server.exchanges] == [b"/1"]
+    server.answer(b"1")
+    assert bodies(client) == [b"1"]
+
+
 def test_pipeliningAnsweredAtOnce() -> None:
     """B8.1: the same where each is settled at once: thousands of them do not nest."""
     server = Server(lambda exchange: exchange.answer(Response(200, body=exchange.request.target)))
