@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.support.hubs import Turns, arrived
-from twistproxy.net.hub import Hub, HubSocket
+from twistproxy.net.hub import BATCH, TUNNEL_BATCH, Hub, HubSocket
 from twistproxy.net.relay import SMALL_READ, relay
 from twistproxy.net.transport import SocketTransport
 
@@ -435,3 +435,74 @@ def test_hubLost(tunnel: Tunnel) -> None:
     for hub in tunnel.hubs:
         hub.connectionLost(Failure(ConnectionError()))
     assert tunnel.left.told == tunnel.right.told == [ConnectionError]
+
+
+class Asked:
+    """An epoll that notes how many events it is asked for at a time."""
+
+    def __init__(self, epoll: Any) -> None:
+        self._epoll = epoll
+        self.most: list[int] = []
+
+    def poll(self, timeout: float, most: int) -> Any:
+        self.most.append(most)
+        return self._epoll.poll(timeout, most)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+class Crowd:
+    """Many tunnels on one hub, and many other connections."""
+
+    def __init__(self, tunnels: int, others: int) -> None:
+        self.hub = Hub(Turns())
+        self.lefts = [Side(self.hub) for _ in range(tunnels)]
+        self.rights = [Side(self.hub) for _ in range(tunnels)]
+        self.others = [Side(self.hub) for _ in range(others)]
+        for left, right in zip(self.lefts, self.rights, strict=True):
+            left.transport.divert(Direction(right), right.transport)
+        self.hub.doRead()  # that there is room to send is an event, too
+        while self.hub._epoll.poll(0):
+            pass
+        self.epoll = self.hub._epoll = Asked(self.hub._epoll)
+
+    def turn(self, tunnels: int, others: int) -> list[int]:
+        """
+        Let so many of each have something to say.
+
+        @return: how many events the kernel was asked for, time after time.
+        """
+        for side in [*self.lefts[:tunnels], *self.others[:others]]:
+            side.peer.send(b"hello")
+        self.epoll.most.clear()
+        self.hub.doRead()
+        assert [side.arrived() for side in self.rights] == [b"hello"] * tunnels + [b""] * (len(self.rights) - tunnels)
+        assert [side.told for side in self.others] == [[b"hello"]] * others + [[]] * (len(self.others) - others)
+        for side in self.others:
+            side.told.clear()
+        return self.epoll.most.copy()
+
+    def close(self) -> None:
+        self.hub.connectionLost(Failure(ConnectionError()))
+        for side in [*self.lefts, *self.rights, *self.others]:
+            side.peer.close()
+
+
+def test_longBatches() -> None:
+    """Where all that happens is messages in tunnels batches are longer, and shorter again as soon as it is not."""
+    if not Hub.available():
+        pytest.skip("no epoll on this platform")
+    crowd = Crowd(tunnels=100, others=40)
+    try:
+        assert crowd.turn(tunnels=100, others=0) == [BATCH, TUNNEL_BATCH, TUNNEL_BATCH]
+        assert crowd.turn(tunnels=20, others=0) == [TUNNEL_BATCH]
+        assert crowd.turn(tunnels=BATCH - 1, others=0) == [TUNNEL_BATCH]
+        assert crowd.turn(tunnels=BATCH - 1, others=0) == [BATCH]
+        assert crowd.turn(tunnels=0, others=40) == [BATCH, BATCH, BATCH]
+        assert crowd.turn(tunnels=20, others=0) == [BATCH, TUNNEL_BATCH]
+        assert crowd.turn(tunnels=0, others=40) == [BATCH, BATCH, BATCH]
+        assert crowd.turn(tunnels=100, others=0)[-1] == TUNNEL_BATCH
+        assert crowd.turn(tunnels=40, others=30) == [TUNNEL_BATCH, BATCH]
+    finally:
+        crowd.close()

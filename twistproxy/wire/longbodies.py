@@ -20,7 +20,8 @@ LONG = 4 * 1024 * 1024
 #: What is to come together for an event, in bytes.
 GATHERED = 256 * 1024
 
-#: A sender is fast if so many bytes have come for one event: as many as its first read takes.
+#: A sender is fast if so many bytes have come for one event: as many as its first read takes.  TLS gives 16 KiB at a
+#: time, so behind it nobody is.
 FAST = 32 * 1024
 
 #: A sender pauses that has sent too little for an event for so many ticks, which are tenths of a second.
