@@ -111,15 +111,15 @@ class H1Server(ResponseSender):
         self._serving = True
         parser = self._parser
         while data and self._phase == HEAD and self._writable:
+            request: Request | None
             if data == parser.whole:
                 self._buffer = b""
                 self._scanned = 0
                 request = parser.again(self.peer)
             else:
-                received = self._receive(data)
-                if received is None:
+                request = self._receive(data)
+                if request is None:
                     break
-                request = received
             self._begin(request)
             data = self._buffer
         self._serving = False
