@@ -105,7 +105,12 @@ def _request(kind: Kind) -> Request:
 def _requestHead(kind: Kind) -> Callable[[], None]:
     peer = _peer()
     parser = RequestParser(100)
-    return _each(lambda head: parser.parse(head, peer), _heads(kind))
+
+    def read(data: bytes) -> Request:
+        # as a connection does with what it has read
+        return parser.again(peer) if data == parser.whole else parser.parse(data.partition(b"\r\n\r\n")[0], peer)
+
+    return _each(read, kind.requests)
 
 
 def _responseHead(stack: ExitStack) -> Callable[[], None]:
