@@ -11,6 +11,7 @@ from tests.support.wire import Lying, Server, Upload, Upstream, bodies, failure,
 from tests.support.world import Message, World, readResponses
 from twistproxy.deadlines import Timeouts
 from twistproxy.errors import Sent, Side, Stage
+from twistproxy.message import Response
 
 # -- the server side
 
@@ -60,6 +61,20 @@ def test_keepAliveBehindALongerLimit() -> None:
     server.network.advance(10.05)
     client.send(b"llo")
     server.answer()
+    server.network.advance(4.99)
+    assert client.ended == ""
+    server.network.advance(0.3)
+    assert client.ended == "closed"
+
+
+def test_keepAliveFromTheMiddleOfATick() -> None:
+    """B9: a limit that begins between two ticks of the wheel, on a connection that it holds already, is not shorter."""
+    server = Server(lambda exchange: exchange.answer(Response(200)), timeouts=Timeouts(keepAlive=5))
+    client = server.client()
+    client.send(get(b"/1"))
+    for _ in range(3):
+        server.network.advance(2.09)
+        client.send(get(b"/2"))
     server.network.advance(4.99)
     assert client.ended == ""
     server.network.advance(0.3)
@@ -253,6 +268,22 @@ def test_pausedBody(upstream: Upstream) -> None:
     assert receiver.told == [200, b"x", b"x"]
     upstream.network.advance(2)
     assert receiver.told[-1] == "broken"
+
+
+def test_fromTheMiddleOfATick() -> None:
+    """B9: the same as for clients; the upstream's limits take turns, each as long as it is."""
+    upstream = Upstream(timeouts=Timeouts(responseHead=5, upstreamIdle=5))
+    reused(upstream)
+    for _ in range(3):
+        upstream.network.advance(2.09)
+        reused(upstream)
+    upstream.network.advance(4.99)
+    assert (upstream.idle, upstream.line.ended) == (1, "")
+    _, receiver = upstream.ask()
+    upstream.network.advance(4.99)
+    assert receiver.told == []
+    upstream.network.advance(0.3)
+    assert receiver.told == ["failed"]
 
 
 def test_idle(upstream: Upstream) -> None:
