@@ -62,6 +62,7 @@ class ProxyRequest:
         @raise ClientError: if it would.
         @raise ValueError: if C{target} is a string that is no target.
         """
+        # the first half is for the usual case, which needs no call
         if type(target) is not Target and not isinstance(target, Target):
             target = _parsed(target)
         outbound = self.outbound

@@ -62,7 +62,8 @@ BATCH = 16
 TUNNEL_BATCH = 64
 
 #: Rounds of events and queue before the reactor gets its turn: enough that a request which needs two or
-#: three steps gets through in one, few enough that nobody else waits for more than about a millisecond.
+#: three steps gets through in one, few enough that nobody else waits for more than about a millisecond, or two where
+#: batches are long.
 ROUNDS = 4
 
 

@@ -115,7 +115,7 @@ class SocketOutput(HubSocket):
             if hub.gathering and len(data) <= HELD:
                 self._held = data if type(data) is bytes else bytes(data)
                 if held is None:
-                    hold = hub.hold
+                    hold = hub.hold  # looked up first, as CPython makes only that fast
                     hold(self)
             else:
                 self._held = data

@@ -114,7 +114,7 @@ class BodyReader:
 
     def gatherNoMore(self) -> None:
         """
-        The connection is not for this body any more, though it has not ended.
+        Give up whatever the connection was asked for this body, which it is not for any more though it has not ended.
         """
 
     def _end(self, error: Exception | None) -> None:

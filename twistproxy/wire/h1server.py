@@ -224,7 +224,7 @@ class H1Server(ResponseSender):
         self.served += 1
         if self._body is not None:
             context.wheel.schedule(self, context.bodyTicks)
-        begin = context.begin
+        begin = context.begin  # as in ProxyFlow._carry
         self._exchange = exchange = begin(self, request)
         exchange.start()
 
